@@ -1,0 +1,109 @@
+"""``compress plugins``: who brings methods and networks, and whether they keep the contract."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+
+from compressor.cli.command import Ask, command, sign_subgroup
+from compressor.cli.help import MORE, PlainGroup
+from compressor.cli.tables import aligned, tab_separated
+from compressor.errors import CompressorError, PluginError
+
+LIST_EXAMPLES = ("compress plugins list", "compress plugins list --json")
+CHECK_EXAMPLES = ("compress plugins check", "compress plugins check kd")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a method keeps the contract, and every fault where it does not."""
+
+    name: str
+    package: str
+    faults: tuple[str, ...]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    group = typer.Typer(cls=PlainGroup, rich_markup_mode=None, no_args_is_help=False)
+    command(group, "list", examples=LIST_EXAMPLES, panel="Commands")(list_plugins)
+    command(group, "check", examples=CHECK_EXAMPLES, panel="Commands")(check)
+    about = "List what installed packages bring, and check methods against the contract."
+    app.add_typer(
+        group,
+        name="plugins",
+        cls=PlainGroup,
+        help=about,
+        short_help=about,
+        epilog="compress plugins list\ncompress plugins check kd",
+        rich_help_panel=MORE,
+        callback=sign_subgroup(),
+        invoke_without_command=True,
+    )
+
+
+def list_plugins(ask: Ask) -> None:
+    """List methods, networks and recipes with the packages that bring them; nothing is imported."""
+    from compressor.config.recipes import GROUP
+    from compressor.registry import ARCHITECTURES, METHODS, names
+
+    rows = [
+        (kind, name, entry.value, entry.package)
+        for kind, group in (("method", METHODS), ("architecture", ARCHITECTURES), ("recipes", GROUP))
+        for name, entries in sorted(names(group).items())
+        for entry in entries
+    ]
+    header = ("kind", "name", "object", "package")
+    if ask.output.manner.json:
+        ask.output.document({"schema": 1, "plugins": [dict(zip(header, row, strict=True)) for row in rows]})
+    elif ask.output.rich_tables:
+        ask.output.result(aligned(header, rows, ask.output.columns))
+    else:
+        ask.output.result(tab_separated(header, rows))
+
+
+def check(
+    ask: Ask,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Of a method; all without it.")] = None,
+) -> None:
+    """Import a method and hold it to the contract: its class, its settings, its gradients, its state.
+
+    Exit code 3 when one has a fault.
+    """
+    from compressor.cli.names import check_method
+    from compressor.registry import METHODS, names
+
+    known = names(METHODS)
+    if name is not None:
+        check_method(name)
+    chosen = sorted(known) if name is None else [name]
+    verdicts = [Verdict(one, known[one][0].package, tuple(faults_of(one))) for one in chosen]
+    _tell(ask, verdicts)
+    bad = [verdict.name for verdict in verdicts if verdict.faults]
+    if bad:
+        raise typer.Exit(PluginError.exit_code)
+
+
+def faults_of(name: str) -> list[str]:
+    """Return every fault of a method, in words."""
+    from compressor.registry import load_method
+    from compressor.testing import check_distiller
+
+    try:
+        report: Any = check_distiller(load_method(name))
+    except CompressorError as error:
+        return [error.message]
+    return [str(fault) for fault in getattr(report, "faults", report) or ()]
+
+
+def _tell(ask: Ask, verdicts: list[Verdict]) -> None:
+    if ask.output.manner.json:
+        bad = any(verdict.faults for verdict in verdicts)
+        methods = [{"name": one.name, "package": one.package, "faults": list(one.faults)} for one in verdicts]
+        exit_code = PluginError.exit_code if bad else 0
+        ask.output.document({"schema": 1, "status": "failed" if bad else "done", "exit": exit_code, "methods": methods})
+        return
+    for one in verdicts:
+        ask.output.result(f"{'fault' if one.faults else 'ok':6} {one.name}   ({one.package})")
+        for fault in one.faults:
+            ask.output.result(f"       {fault}")

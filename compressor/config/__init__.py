@@ -1,0 +1,1 @@
+"""Settings of a run: what they are (`settings`), where they come from (`layers`), which recipes apply (`recipes`)."""

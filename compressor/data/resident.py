@@ -1,0 +1,128 @@
+"""Images that lie decoded in memory, on the device, and are augmented as whole batches."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from compressor.data.types import PLAIN, Augmentation, ImageBatch, ViewSlot
+from compressor.errors import UsageError
+from compressor.streams import generator
+
+
+class ResidentSplit:
+    """A split whose pixels are one tensor.
+
+    The draws of an epoch come as whole arrays, one number a sample, so a sample's pixels depend on (seed, epoch, its
+    position) and on nothing else. A training image is mirrored or not, once for all its views; then turned into the
+    view; then, view by view, given a border of zeros and cut back to size at a place of its own.
+
+    Args:
+        images: (M, C, H, W) uint8, or float32 that is normalised already; may be shared by several splits.
+        labels: (M,) int64.
+        rows: (N,) which of the M images are in the split; None for all.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor, rows: Tensor | None = None) -> None:
+        self._images = images
+        self._all_labels = labels.cpu()
+        self._rows = torch.arange(len(images)) if rows is None else rows.cpu()
+        self._labels = self._all_labels[self._rows]
+        self._device_rows = self._rows.to(images.device)
+        self._device_labels = self._labels.to(images.device)
+        self._drawn: tuple[tuple[int, int], dict[str, Tensor]] = ((-1, -1), {})
+
+    @property
+    def labels(self) -> Tensor:
+        """(N,) int64 on the CPU."""
+        return self._labels
+
+    @property
+    def normalised(self) -> bool:
+        """Whether images are float32 that needs no further normalisation."""
+        return self._images.dtype != torch.uint8
+
+    @property
+    def images(self) -> Tensor:
+        """(N, C, H, W): a copy of the split's own images, as evaluated, on its device."""
+        return self._images[self._device_rows]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def subset(self, positions: Tensor) -> "ResidentSplit":
+        """Return the split of these positions; the pixels are shared."""
+        return ResidentSplit(self._images, self._all_labels, self._rows[positions.cpu()])
+
+    def batches(
+        self,
+        positions: Sequence[Tensor],
+        *,
+        slots: Sequence[ViewSlot] = (PLAIN,),
+        augmentation: Augmentation | None = None,
+        epoch: int = 0,
+        seed: int = 0,
+    ) -> Iterator[ImageBatch]:
+        """Yield one batch for each tensor of positions; see `compressor.data.types.Split`.
+
+        Raises:
+            IndexError: a position is not in the split.
+            UsageError: a view changes the shape of the images, as a quarter turn does unless they are square.
+        """
+        for wanted in positions:
+            if len(wanted) and not 0 <= int(wanted.min()) <= int(wanted.max()) < len(self):
+                raise IndexError(f"positions must be in [0, {len(self)})")
+            index = wanted.to(self._images.device)
+            base = self._images[self._device_rows[index]]
+            if augmentation is not None and augmentation.flip:
+                mirrored = self._draws(seed, epoch, "flip")[index]
+                base = torch.where(mirrored[:, None, None, None], base.flip(-1), base)
+            views = [self._view(base, index, slot, augmentation, epoch, seed) for slot in slots]
+            yield ImageBatch(torch.stack(views, dim=1), self._device_labels[index], index)
+
+    def _view(
+        self, base: Tensor, index: Tensor, slot: ViewSlot, augmentation: Augmentation | None, epoch: int, seed: int
+    ) -> Tensor:
+        view = slot.views.transform(base, slot.view) if slot.view else base
+        if view.shape != base.shape:
+            raise UsageError(
+                f"view {slot.view} of {slot.views.family} makes {tuple(view.shape[1:])} of {tuple(base.shape[1:])}: "
+                "these views need square images",
+                hint="--img-size with one number",
+            )
+        if augmentation is None or augmentation.crop_padding == 0:
+            return view
+        padding = augmentation.crop_padding
+        return padded_crop(view, self._draws(seed, epoch, f"crop/{slot.key}", padding)[index], padding)
+
+    def _draws(self, seed: int, epoch: int, purpose: str, padding: int = 0) -> Tensor:
+        """Return the whole epoch's draws of one kind, kept until another epoch is asked for."""
+        if self._drawn[0] != (seed, epoch):
+            self._drawn = ((seed, epoch), {})
+        key = f"{purpose}/{padding}"
+        kept = self._drawn[1]
+        if key not in kept:
+            owned = generator(seed, purpose, epoch)
+            if purpose == "flip":
+                drawn = torch.rand(len(self), generator=owned) < 0.5
+            else:
+                drawn = torch.randint(0, 2 * padding + 1, (len(self), 2), generator=owned)
+            kept[key] = drawn.to(self._images.device)
+        return kept[key]
+
+
+def padded_crop(images: Tensor, corners: Tensor, padding: int) -> Tensor:
+    """Give every image a border of zeros and cut it back to its size.
+
+    Args:
+        images: (N, C, H, W), any type. padding: width of the border in pixels.
+        corners: (N, 2) int64 top and left of each cut within the bordered image, in [0, 2 * padding].
+
+    Returns:
+        (N, C, H, W), same type.
+    """
+    height, width = images.shape[-2:]
+    bordered = F.pad(images, (padding, padding, padding, padding))
+    windows = bordered.unfold(2, height, 1).unfold(3, width, 1)
+    return windows[torch.arange(len(images), device=images.device), :, corners[:, 0], corners[:, 1]]

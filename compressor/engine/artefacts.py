@@ -1,0 +1,135 @@
+"""Products of the teacher and its data alone (such as SSKD's head), trained once and shared by students and seeds."""
+
+import hashlib
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from compressor.cache import cache_folder
+from compressor.distiller import CONTRACT_VERSION, Phase
+from compressor.engine.checkpoint import Checkpoints
+from compressor.engine.history import RunLog
+from compressor.engine.lanes import Lane
+from compressor.engine.optimisation import schedule_of
+from compressor.engine.session import Seat, Session
+from compressor.engine.trainer import PhaseLoop
+from compressor.errors import InputError
+from compressor.events import Fact
+from compressor.models.taps import TappedModel
+from compressor.storage import (
+    RunLock,
+    ensure_folder,
+    is_complete,
+    read_tensors,
+    remove_tree,
+    verify_folder,
+    write_folder,
+    write_tensors,
+)
+from compressor.streams import derive
+
+_SEED = 0
+
+
+def supply(lane: Lane, session: Session) -> None:
+    """Bring the lane's current artefact phase to its end: from the cache, or by training it there.
+
+    Raises:
+        Stopped, TrainingError, StorageError: as in any training; what was done is kept in the cache.
+        InputError: the cached artefact is damaged.
+    """
+    phase = lane.phase
+    key = artefact_key(lane, session)
+    name = f"{lane.module.distiller.name}-{phase.name}-{key[:12]}"
+    folder = cache_folder() / "artefacts" / name
+    if session.runtime.is_main and not is_complete(folder):
+        _train(lane, session, phase, folder, key)
+    session.runtime.wait_for_everyone()
+    _load(lane, phase, folder)
+    session.listener(Fact(lane=lane.name, title=phase.name.capitalize(), text=f"of the teacher, kept in {folder}"))
+
+
+def artefact_key(lane: Lane, session: Session) -> str:
+    """Hash everything the artefact depends on: teacher, data, the method's settings for it, and how it is trained."""
+    assert session.teacher is not None
+    phase, distiller, training = lane.phase, lane.module.distiller, lane.training
+    described = {
+        "contract": CONTRACT_VERSION,
+        "teacher": session.teacher.sha256,
+        "normalisation": asdict(session.teacher.normalisation),
+        "data": session.data.teacher_sha256,
+        "image_size": session.data.image_size,
+        "pipeline": session.data.pipeline,
+        "augmentation": asdict(session.augmentation),
+        "method": distiller.name,
+        "phase": phase.name,
+        "settings": {key: getattr(distiller.config, key) for key in phase.artefact_settings},
+        "schedule": asdict(schedule_of(training, phase.schedule)),
+        "training": {key: value for key, value in asdict(training).items() if key in _DECISIVE},
+    }
+    return hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()
+
+
+_DECISIVE = ("batch_size", "optimizer", "momentum", "nesterov", "weight_decay", "precision", "micro_batches", "min_lr")
+
+
+def _train(lane: Lane, session: Session, phase: Phase, folder: Path, key: str) -> None:
+    work = ensure_folder(folder.with_name(f"{folder.name}.work"))
+    with RunLock(work):
+        if is_complete(folder):
+            return
+        student = TappedModel(nn.Identity(), owner="student")
+        training = replace(lane.training, ema_decay=0.0, select="last")
+        own = Lane(
+            name=f"{lane.module.distiller.name} {phase.name}",
+            student=student,
+            distiller=lane.module.distiller,
+            training=training,
+            seed=_SEED,
+            runtime=session.runtime,
+            phases=(phase,),
+        )
+        own.saved = phase.trains
+        _start_afresh(own, phase)
+        own.begin()
+        checkpoints = Checkpoints(work, key)
+        places, _ = checkpoints.whole()
+        if places:
+            from compressor.engine.snapshots import restore
+
+            restore(own, *checkpoints.read(places[-1]))
+        assert session.teacher is not None
+        seat = Seat(own, session.teacher.normalisation, checkpoints, RunLog(None))
+        alone = replace(session, fail_fast=True)
+        PhaseLoop([seat], alone, session.data.teacher_train, order=f"artefact/{phase.name}", evaluate=False).run()
+        tensors = {name: value.detach().cpu() for name, value in own.method_state().items()}
+
+        def fill(target: Path) -> None:
+            write_tensors(target / "artefact.safetensors", tensors)
+
+        write_folder(folder, fill, config_sha256=key, what=phase.name)
+    remove_tree(work)
+
+
+def _start_afresh(lane: Lane, phase: Phase) -> None:
+    """Draw the modules' first values from a fixed seed, so that they depend on no student and no run."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(_SEED, f"artefact/{phase.name}"))
+        for name in phase.trains:
+            for module in lane.module.distiller.get_submodule(name).modules():
+                reset: Any = getattr(module, "reset_parameters", None)
+                if reset is not None:
+                    reset()
+
+
+def _load(lane: Lane, phase: Phase, folder: Path) -> None:
+    verify_folder(folder)
+    state = lane.module.distiller.state_dict() | read_tensors(folder / "artefact.safetensors")
+    try:
+        lane.module.distiller.load_state_dict(state)
+    except RuntimeError as cause:
+        raise InputError(f"artefact {folder} does not fit {phase.name!r}", hint=f"rm -r '{folder}'") from cause

@@ -1,0 +1,56 @@
+"""The heading of a run: who teaches, who learns, from what, how, and where it is kept."""
+
+from torch import nn
+
+from compressor.data.types import DataSet
+from compressor.engine.jobs import Job
+from compressor.engine.session import Session, Teacher
+from compressor.events import Fact
+from compressor.models.create import parameter_count
+
+
+def about_data(data: DataSet) -> Fact:
+    """Say what is learned from."""
+    shots = f", {len(data.train):,} for the student" if len(data.train) != len(data.teacher_train) else ""
+    held = 0 if data.val is None else len(data.val)
+    text = (
+        f"{data.name}   {data.num_classes} classes, {len(data.teacher_train):,} train{shots}, {held:,} held out, "
+        f"{len(data.test):,} test, {len(data.unreadable)} unreadable   {'x'.join(map(str, data.image_size))}"
+    )
+    return Fact(title="Data", text=text)
+
+
+def about_teacher(teacher: Teacher, data: DataSet) -> Fact:
+    """Say who teaches, and how well it did when it was scored."""
+    where = "held-out" if data.val is not None else "training"
+    text = f"{teacher.name}   {_millions(teacher.tapped.net)}   top-1 {teacher.top1:.1f} on {where} images"
+    return Fact(title="Teacher", text=text)
+
+
+def about_lane(job: Job, session: Session) -> list[Fact]:
+    """Say who learns, by which method, and whether the run is new."""
+    config, net, lane = job.cell.config, job.ready.student.built.module, job.cell.name
+    share = ""
+    if session.teacher is not None:
+        share = f"   {100 * parameter_count(net) / parameter_count(session.teacher.tapped.net):.0f} % of teacher"
+    settings = ", ".join(f"{key} {value}" for key, value in config.method.settings.items()) or "its defaults"
+    training = config.training
+    place = job.resumed
+    state = (
+        "new"
+        if place is None
+        else f"resuming at step {place.step}" + (f", phase {place.phase + 1}" if place.phase else "")
+    )
+    return [
+        Fact(lane=lane, title="Student", text=f"{config.student.name}   {_millions(net)}{share}"),
+        Fact(
+            lane=lane,
+            title="Method",
+            text=f"{config.method.name} ({settings})   lr {training.lr:g}   {training.epochs} epochs",
+        ),
+        Fact(lane=lane, title="Run", text=f"{job.cell.folder}   ({state})"),
+    ]
+
+
+def _millions(net: nn.Module) -> str:
+    return f"{parameter_count(net) / 1e6:.1f} M params"

@@ -1,0 +1,67 @@
+"""What a run is made of, by name or brought from Python: data, and names for what has none."""
+
+import os
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from compressor.config.settings import RunConfig
+from compressor.data.load import load_data
+from compressor.data.types import DataSet
+from compressor.engine.runtime import Runtime
+from compressor.models.catalogue import resolve_name
+from compressor.models.create import default_size
+from compressor.weights import state_sha256
+
+
+@dataclass(frozen=True)
+class Objects:
+    """What a Python caller brings instead of names; None where a name says it.
+
+    Args:
+        data: a pair of map-style datasets (training, test) of (image, label).
+    """
+
+    teacher: nn.Module | None = None
+    student: nn.Module | None = None
+    data: tuple[Any, Any] | None = None
+
+
+def load(config: RunConfig, runtime: Runtime, objects: Objects) -> DataSet:
+    """Load a run's data, from its name or from what a Python caller brought; errors as `load_data`."""
+    wanted = config.data
+    return load_data(
+        objects.data if objects.data is not None else wanted.source,
+        directory=wanted.directory,
+        val_split=wanted.val_split,
+        image_size=wanted.image_size,
+        default_size=default_size(resolve_name(config.student.name, role="student")),
+        shots=wanted.shots,
+        skip_bad_images=wanted.skip_bad_images,
+        pipeline=wanted.pipeline,
+        workers=loader_workers(config.runtime.workers),
+        device=runtime.device,
+        split_seed=wanted.split_seed,
+    )
+
+
+def loader_workers(asked: int) -> int:
+    """Return how many processes decode images: as asked, or for -1 one less than the cores, four at most."""
+    return min(4, max(0, (os.cpu_count() or 1) - 1)) if asked < 0 else asked
+
+
+def object_names(objects: Objects, config: RunConfig) -> RunConfig:
+    """Name what a Python caller brought, by type and content, so that a run's identity says what it was."""
+    changed = config
+    if objects.teacher is not None:
+        name = f"python:{type(objects.teacher).__name__}"
+        digest = state_sha256(objects.teacher.state_dict())[:12]
+        changed = replace(changed, teacher=replace(changed.teacher, name=name, weights=digest))
+    if objects.student is not None:
+        name = f"python:{type(objects.student).__name__}"
+        digest = state_sha256(objects.student.state_dict())[:12]
+        changed = replace(changed, student=replace(changed.student, name=name, init=digest))
+    if objects.data is not None:
+        changed = replace(changed, data=replace(changed.data, source=f"python:{type(objects.data[0]).__name__}"))
+    return changed

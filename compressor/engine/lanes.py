@@ -1,0 +1,252 @@
+"""A lane: one student, its method, its optimiser, its place; many lanes may share one teacher pass."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from timm.utils.model_ema import ModelEmaV3
+from torch import Tensor, nn
+
+from compressor.config.settings import TrainingConfig
+from compressor.distiller import Batch, Distiller, ModelOutput, Needs, Phase, Terms
+from compressor.engine.optimisation import LearningRate, make_optimizer, schedule_of
+from compressor.engine.runtime import Runtime
+from compressor.engine.views import wanted_of
+from compressor.errors import PluginError, TrainingError
+from compressor.models.taps import TappedModel
+from compressor.streams import derive
+
+_HALF = (torch.float16, torch.bfloat16)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One micro-batch as a lane gets it.
+
+    Args:
+        images: (N * V, C, H, W), normalised for the student, view fastest. batch: what the method sees.
+        teacher: its answer, restricted to what was declared. weight: share of the step's images, in (0, 1].
+    """
+
+    images: Tensor
+    batch: Batch
+    teacher: ModelOutput
+    weight: float
+
+
+class LaneModule(nn.Module):
+    """Everything of a lane that may train, in the one module that is prepared for several processes."""
+
+    def __init__(self, student: TappedModel, distiller: Distiller[Any]) -> None:
+        super().__init__()
+        self.student = student
+        self.distiller = distiller
+
+    def forward(self, images: Tensor, batch: Batch, teacher: ModelOutput, phase: Phase, needs: Needs) -> Terms:
+        """Return the phase's terms; the student runs in the run's precision, terms compute in float32 at least."""
+        answer = self.student(images, wanted_of(needs)) if phase.runs_student else ModelOutput(owner="student")
+        with torch.autocast(images.device.type, enabled=False):
+            return phase.terms(batch, answer.apply(_at_least_float32), teacher.apply(_at_least_float32))
+
+
+@dataclass
+class Meter:
+    """Sums of a lane's terms since the epoch began, kept on the device so that no step waits for it."""
+
+    names: tuple[str, ...] = ()
+    total: Tensor | None = None
+    weight: float = 0.0
+
+    def add(self, terms: Terms, weight: float) -> None:
+        """Add one micro-batch's terms, weighted by its images."""
+        values = torch.stack([value.detach().float() for value in terms.values()]) * weight
+        if self.names != tuple(terms):
+            self.names, self.total, self.weight = tuple(terms), None, 0.0
+        self.total = values if self.total is None else self.total + values
+        self.weight += weight
+
+    def means(self) -> Mapping[str, float]:
+        """Return the mean of each term; empty before the first step."""
+        if self.total is None or self.weight == 0:
+            return {}
+        return dict(zip(self.names, (self.total / self.weight).tolist(), strict=True))
+
+
+@dataclass
+class Position:
+    """Where a lane is: its phase and the optimiser steps of that phase that are done."""
+
+    phase: int = 0
+    step: int = 0
+
+
+@dataclass
+class Best:
+    """The best look at the held-out part so far: accuracy in percent, its epoch, and the student's weights then."""
+
+    top1: float | None = None
+    epoch: int | None = None
+    weights: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Lane:
+    """One student on its way.
+
+    Args:
+        name: for events, such as ``kd s0``. student: with taps, on the CPU or the device.
+        distiller: the method, built for this pair. training: the run's settings. seed: of every draw.
+        phases: None takes the method's own.
+
+    Attributes:
+        saved: names of the method's modules that belong to this lane's state; None for all of them.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        student: TappedModel,
+        distiller: Distiller[Any],
+        training: TrainingConfig,
+        seed: int,
+        runtime: Runtime,
+        phases: Sequence[Phase] | None = None,
+    ) -> None:
+        self.name = name
+        self.training = training
+        self.seed = seed
+        self.runtime = runtime
+        self.module = LaneModule(student, distiller)
+        self.needs = type(distiller).needs_for(distiller.config)
+        self.phases = tuple(distiller.phases() if phases is None else phases)
+        self.saved: tuple[str, ...] | None = None
+        self.position = Position()
+        self.meter = Meter()
+        self.best = Best()
+        self.history: list[dict[str, Any]] = []
+        self.seconds = 0.0
+        self._may_train = {id(parameter) for parameter in student.parameters() if parameter.requires_grad}
+        self._begun: int | None = None
+        self.ema: ModelEmaV3 | None = None
+
+    @property
+    def phase(self) -> Phase:
+        """The phase the lane is in."""
+        return self.phases[self.position.phase]
+
+    def method_state(self) -> dict[str, Tensor]:
+        """Return the method's own state, as far as it belongs to this lane."""
+        state: dict[str, Tensor] = self.module.distiller.state_dict()
+        if self.saved is None:
+            return state
+        return {key: value for key, value in state.items() if key.partition(".")[0] in self.saved}
+
+    @property
+    def in_last_phase(self) -> bool:
+        """Whether this is the phase that all lanes share a loop for."""
+        return self.position.phase == len(self.phases) - 1
+
+    @property
+    def trained(self) -> nn.Module:
+        """The network that is evaluated and published: the student, or its moving average."""
+        return self.ema.module if self.ema is not None and self.in_last_phase else self.module.student.net
+
+    def begin(self) -> None:
+        """Freeze and unfreeze for the current phase, and make its optimiser; does nothing if that is done."""
+        if self._begun == self.position.phase:
+            return
+        phase = self.phase
+        schedule = schedule_of(self.training, phase.schedule)
+        self._freeze(phase)
+        self._prepared = self.runtime.prepare(self.module)
+        parameters = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
+        if not parameters:
+            raise PluginError(f"phase {phase.name!r} of {self.name} trains nothing: {phase.trains} have no parameters")
+        self.optimizer = make_optimizer(parameters, self.training, schedule.lr)
+        self.rate = LearningRate(self.optimizer, self.training, schedule)
+        self.scaler = torch.amp.GradScaler(self.runtime.device.type) if self.runtime.precision == "fp16" else None
+        if self.training.ema_decay and self.in_last_phase:
+            self.ema = ModelEmaV3(self.module.student.net, decay=self.training.ema_decay)
+        self._begun = self.position.phase
+
+    def step(self, parts: Sequence[Part]) -> None:
+        """Do one optimiser step over all parts of a batch, and move on by one.
+
+        Raises:
+            TrainingError: a term is not finite, named; the weights are untouched by that step.
+        """
+        self._set_modes()
+        for number, part in enumerate(parts):
+            torch.manual_seed(derive(self.seed, "forward", self.position.phase, self.position.step, number))
+            last = number == len(parts) - 1
+            synchronise = nullcontext() if last or self.runtime.world == 1 else self._prepared.no_sync()  # type: ignore[operator]  # of DistributedDataParallel
+            with synchronise:
+                self._backward(part)
+        self._update()
+        for part in parts:
+            self.module.distiller.after_step(part.batch)
+        self.position.step += 1
+
+    def _backward(self, part: Part) -> None:
+        with self.runtime.autocast():
+            terms: Terms = self._prepared(part.images, part.batch, part.teacher, self.phase, self.needs)
+        if not terms:
+            raise PluginError(f"{self.name}: phase {self.phase.name!r} returned no terms")
+        if self.runtime.device.type == "cpu":
+            self.check_finite(terms)
+        self.meter.add(terms, part.weight)
+        loss = torch.stack(list(terms.values())).sum() * part.weight * self.runtime.world
+        scaled: Tensor = loss if self.scaler is None else self.scaler.scale(loss)
+        torch.autograd.backward(scaled)
+
+    def _update(self) -> None:
+        if self.scaler is None:
+            self.optimizer.step()
+        else:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.ema is not None:
+            self.ema.update(self.module.student.net)
+
+    def check_finite(self, terms: Mapping[str, Tensor | float]) -> None:
+        """Refuse to go on with a term that is not finite.
+
+        Raises:
+            TrainingError: naming the term, the step and the rate.
+        """
+        for name, value in terms.items():
+            if not torch.isfinite(torch.as_tensor(value)):
+                rate = self.optimizer.param_groups[0]["lr"]
+                kind = "NaN" if torch.isnan(torch.as_tensor(value)) else "infinite"
+                raise TrainingError(
+                    f"{self.name}: loss became {kind} at step {self.position.step} (term {name!r}, lr {rate:g})",
+                    hint=f"--lr {rate / 4:g}, or --precision fp32",
+                    code="training.not_finite",
+                )
+
+    def _freeze(self, phase: Phase) -> None:
+        children = dict(self.module.distiller.named_children())
+        unknown = set(phase.trains) - {"student", *children}
+        if unknown:
+            raise PluginError(
+                f"{self.name}: phase {phase.name!r} trains {sorted(unknown)}, the method has no such modules"
+            )
+        for parameter in self.module.student.parameters():
+            parameter.requires_grad_("student" in phase.trains and id(parameter) in self._may_train)
+        for name, child in children.items():
+            child.requires_grad_(name in phase.trains)
+        for parameter in self.module.distiller.parameters(recurse=False):
+            parameter.requires_grad_(False)
+
+    def _set_modes(self) -> None:
+        """Set train and eval afresh each step, so that nobody's own ``train()`` reaches what is frozen."""
+        self.module.student.train("student" in self.phase.trains)
+        for name, child in self.module.distiller.named_children():
+            child.train(name in self.phase.trains)
+
+
+def _at_least_float32(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype in _HALF else tensor

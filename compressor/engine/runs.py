@@ -1,0 +1,207 @@
+"""From settings to finished runs: one student (`distill`), or many that share a loop (`run_cells`)."""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from torch import nn
+
+from compressor.config.settings import RunConfig
+from compressor.data.types import Augmentation, DataSet
+from compressor.engine.bank import build_teacher
+from compressor.engine.finish import Finisher
+from compressor.engine.folders import default_folder, finished, open_folder
+from compressor.engine.headings import about_data, about_lane, about_teacher
+from compressor.engine.inputs import Objects, load
+from compressor.engine.interrupts import StopRequest
+from compressor.engine.jobs import Cell, Job, Outcome, prepare, take_seat
+from compressor.engine.methods import prepared
+from compressor.engine.networks import data_normalisation
+from compressor.engine.normalise import Normalisation
+from compressor.engine.phases import train
+from compressor.engine.results import RunResult
+from compressor.engine.runtime import Runtime
+from compressor.engine.session import Session, Teacher
+from compressor.engine.teachers import freeze, ready_teacher
+from compressor.errors import CompressorError, UsageError
+from compressor.events import Fact, LaneDone, LaneFailed, Listener, Warned, silent
+from compressor.models.create import BuiltModel, parameter_count
+
+_BYTES_A_PARAMETER = 4 * 3 * 3  # float32; weights, momentum and a best copy; two checkpoints and one being written
+
+
+def distill(
+    config: RunConfig,
+    *,
+    out: Path | None = None,
+    fresh: bool = False,
+    listener: Listener = silent,
+    command: str = "",
+    objects: Objects | None = None,
+) -> RunResult:
+    """Train one student, or go on where it stopped, or return at once what is finished.
+
+    Args:
+        out: the run's folder; None takes `default_folder`. fresh: set an earlier run in it aside.
+        command: what the user typed, to be kept with the run. objects: what a Python caller brings.
+
+    Raises:
+        CompressorError: see `compressor.errors`; Stopped once the place is saved.
+    """
+    cell = Cell(config, out or default_folder(config))
+    [outcome] = run_cells([cell], fresh=fresh, listener=listener, command=command, objects=objects, fail_fast=True)
+    if outcome.result is None:
+        raise RuntimeError(f"{cell.name} ended without a result on a process that does not write one")
+    return outcome.result
+
+
+def run_cells(
+    cells: Sequence[Cell],
+    *,
+    fresh: bool = False,
+    listener: Listener = silent,
+    command: str = "",
+    objects: Objects | None = None,
+    fail_fast: bool = False,
+) -> list[Outcome]:
+    """Train cells that share teacher, data and seed in one loop; finished ones are only read.
+
+    Args:
+        fail_fast: an error of a cell ends everything; otherwise it becomes that cell's outcome and others go on.
+
+    Returns:
+        One outcome a cell, in order.
+    """
+    outcomes = [Outcome(cell, _finished(cell, fresh)) for cell in cells]
+    jobs: list[Job] = []
+    for outcome in outcomes:
+        if outcome.result is not None:
+            listener(Fact(lane=outcome.cell.name, title="Run", text=f"{outcome.cell.folder}   (already complete)"))
+            continue
+        try:
+            method, settings = prepared(outcome.cell.config.method)
+        except CompressorError as failure:
+            if fail_fast or isinstance(failure, UsageError):
+                raise
+            outcome.failure = failure
+            continue
+        jobs.append(Job(outcome.cell, method, settings, outcome))
+    if jobs:
+        group = _Group(jobs, listener=listener, command=command, objects=objects or Objects(), fail_fast=fail_fast)
+        group.run(fresh)
+    return outcomes
+
+
+def _finished(cell: Cell, fresh: bool) -> RunResult | None:
+    values = None if fresh else finished(cell.folder, cell.config)
+    return None if values is None else RunResult(values)
+
+
+class _Group:
+    """Cells of one teacher, data and seed, from names to results."""
+
+    def __init__(
+        self, jobs: Sequence[Job], *, listener: Listener, command: str, objects: Objects, fail_fast: bool
+    ) -> None:
+        self.jobs = list(jobs)
+        self.config = jobs[0].cell.config
+        self.listener = listener
+        self.command = command
+        self.objects = objects
+        self.fail_fast = fail_fast
+
+    def run(self, fresh: bool) -> None:
+        """Prepare, train and finish every job."""
+        runtime = Runtime(self.config.runtime, self.config.training.precision)
+        if not runtime.is_main:
+            self.listener = silent
+        self._warn_of_slow_precision(runtime)
+        data = load(self.config, runtime, self.objects)
+        self.listener(about_data(data))
+        built = self._build_teacher(data)
+        teacher_net = self.objects.teacher if built is None else built.module
+        self._each(lambda job: prepare(job, data, teacher_net, self.objects.student))
+        with ExitStack() as stack:
+            if runtime.is_main:
+                self._each(lambda job: self._open(job, stack, fresh))
+            stop = stack.enter_context(StopRequest(self.config.runtime.time_budget, self._stopping))
+            session = self._session(data, runtime, stop)
+            session = replace(session, teacher=self._teacher(built, session))
+            self._each(lambda job: self._seat(job, session))
+            train([job.seat for job in self._alive() if job.seat is not None], session)
+            for job in self.jobs:
+                if job.seat is not None and job.seat.failure is not None:
+                    job.outcome.failure = job.seat.failure
+            finisher = Finisher(session, self.command, check="fresh" if len(self._alive()) == 1 else "here")
+            if runtime.is_main:
+                self._each(lambda job: self._finish(job, finisher))
+            runtime.wait_for_everyone()
+
+    def _alive(self) -> list[Job]:
+        return [job for job in self.jobs if job.outcome.failure is None]
+
+    def _each(self, action: Callable[[Job], None]) -> None:
+        """Do something for every job that has not failed; a job's own error is its own, unless ``fail_fast``."""
+        for job in self._alive():
+            try:
+                action(job)
+            except CompressorError as failure:
+                if self.fail_fast or isinstance(failure, UsageError):
+                    raise
+                job.outcome.failure = failure
+                self.listener(LaneFailed(lane=job.cell.name, message=failure.message, hint=failure.hint))
+
+    def _build_teacher(self, data: DataSet) -> BuiltModel | None:
+        if self.objects.teacher is not None or not any(job.needs.teacher for job in self.jobs):
+            return None
+        return build_teacher(self.config, data)
+
+    def _open(self, job: Job, stack: ExitStack, fresh: bool) -> None:
+        needed = _BYTES_A_PARAMETER * parameter_count(job.ready.student.built.module)
+        job.root = open_folder(job.cell.folder, job.cell.config, stack, fresh=fresh, needed_bytes=needed)
+
+    def _session(self, data: DataSet, runtime: Runtime, stop: StopRequest) -> Session:
+        wanted = self.config.data
+        return Session(
+            data=data,
+            teacher=None,
+            augmentation=Augmentation(crop_padding=wanted.crop_padding, flip=wanted.flip, crop_scale=wanted.crop_scale),
+            runtime=runtime,
+            listener=self.listener,
+            stop=stop,
+            save_every=self.config.runtime.save_every,
+            fail_fast=self.fail_fast,
+        )
+
+    def _teacher(self, built: BuiltModel | None, session: Session) -> Teacher | None:
+        given: nn.Module | None = self.objects.teacher
+        if given is not None and any(job.needs.teacher for job in self.jobs):
+            normalisation = Normalisation.of_network(given) or data_normalisation(session.data)
+            teacher = freeze(given, type(given).__name__, normalisation, "given", session)
+        elif built is not None:
+            teacher = ready_teacher(self.config, built, session)
+        else:
+            return None
+        self.listener(about_teacher(teacher, session.data))
+        return teacher
+
+    def _seat(self, job: Job, session: Session) -> None:
+        take_seat(job, session, self.command)
+        for fact in about_lane(job, session):
+            self.listener(fact)
+
+    def _finish(self, job: Job, finisher: Finisher) -> None:
+        if job.seat is None or job.root is None:
+            raise RuntimeError(f"{job.cell.name} was never seated")
+        result = finisher.finish(job.seat, job.cell.config, job.ready.student, job.root)
+        job.outcome.result = result
+        self.listener(LaneDone(lane=job.cell.name, run=str(job.root), metrics=result.metrics))
+
+    def _stopping(self) -> None:
+        self.listener(Warned(message="Stopping after this step (Ctrl-C again to stop now)"))
+
+    def _warn_of_slow_precision(self, runtime: Runtime) -> None:
+        if runtime.device.type == "cpu" and runtime.precision != "fp32":
+            text = f"--precision {runtime.precision} is many times slower than fp32 on most CPUs"
+            self.listener(Warned(message=text))

@@ -1,0 +1,103 @@
+"""Devices, precision and processes. The only file that imports accelerate."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs
+from torch import Tensor, nn
+
+from compressor.config.settings import Precision, RuntimeConfig
+from compressor.errors import UsageError
+
+_MIXED = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+
+
+class Runtime:
+    """Where a run computes.
+
+    Args:
+        config: device, processes and threads that were asked for.
+        precision: of forward and backward passes.
+
+    Raises:
+        UsageError: the device is not there, or the run was launched with another number of processes.
+    """
+
+    def __init__(self, config: RuntimeConfig, precision: Precision = "fp32") -> None:
+        self._check_device(config.device)
+        self.precision = precision
+        # Accelerate keeps one precision a process; a second run in the same process may want another.
+        AcceleratorState._reset_state(reset_partial_state=True)
+        self._accelerator = Accelerator(
+            mixed_precision=_MIXED[precision],
+            cpu=config.device == "cpu",
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)],
+        )
+        if self.world != config.processes:
+            raise UsageError(
+                f"launched with {self.world} of {config.processes} processes",
+                hint=f"torchrun --nproc-per-node {config.processes} -m compressor ... --processes {config.processes}",
+            )
+        self.device: torch.device = torch.device(config.device) if ":" in config.device else self._accelerator.device
+
+    @property
+    def world(self) -> int:
+        """Number of processes."""
+        return int(self._accelerator.num_processes)
+
+    @property
+    def rank(self) -> int:
+        """Number of this process, from 0."""
+        return int(self._accelerator.process_index)
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes to the disk."""
+        return bool(self._accelerator.is_main_process)
+
+    def prepare(self, module: nn.Module) -> nn.Module:
+        """Move a module to the device and, with several processes, make its gradients common."""
+        module.to(self.device)
+        if self.world == 1:
+            return module
+        prepared: nn.Module = self._accelerator.prepare_model(module)
+        return prepared
+
+    @contextmanager
+    def autocast(self) -> Iterator[None]:
+        """Run forward passes in the run's precision."""
+        if self.precision == "fp32":
+            yield
+            return
+        with self._accelerator.autocast():
+            yield
+
+    def gather(self, tensor: Tensor) -> Tensor:
+        """Join a tensor's rows over all processes, in rank order; no gradient."""
+        if self.world == 1:
+            return tensor
+        gathered: Tensor = self._accelerator.gather(tensor.contiguous())
+        return gathered
+
+    def any_of(self, flag: bool) -> bool:
+        """Say whether any process says yes; every process gets the same answer."""
+        if self.world == 1:
+            return flag
+        return bool(self.gather(torch.tensor([flag], device=self.device)).any())
+
+    def wait_for_everyone(self) -> None:
+        """Return when every process has come here."""
+        self._accelerator.wait_for_everyone()
+
+    @staticmethod
+    def _check_device(name: str) -> None:
+        kind = name.partition(":")[0]
+        known = {"auto": True, "cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        if not known.get(kind, False):
+            there = ", ".join(device for device, available in known.items() if available)
+            raise UsageError(f"no device {name!r} on this machine", hint=f"--device: {there}")
+        if kind == "cuda" and ":" in name and int(name.partition(":")[2]) >= torch.cuda.device_count():
+            raise UsageError(f"no device {name!r}: this machine has {torch.cuda.device_count()}")

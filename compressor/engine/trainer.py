@@ -1,0 +1,344 @@
+"""The one loop: lanes at the same place of the same phase take each batch, and the teacher's answer to it, together."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from compressor.data.contrast import ContrastSampler
+from compressor.data.types import ImageBatch, Split
+from compressor.distiller import Batch, ModelOutput, Negatives
+from compressor.engine.batching import Batching
+from compressor.engine.evaluate import predict
+from compressor.engine.lanes import Meter, Part
+from compressor.engine.optimisation import schedule_of
+from compressor.engine.session import Prepared, Seat, Session
+from compressor.engine.views import SlotPlan
+from compressor.errors import CompressorError, TrainingError
+from compressor.events import EpochDone, LaneFailed, PhaseStarted, Progress, Saved
+
+_REPORT_EVERY = 0.5
+_SAVING_SHARE = 0.03
+
+
+@dataclass
+class _Pace:
+    """Seconds of this process in this phase: since when, how many steps, how long it waited for data or saved."""
+
+    began: float
+    steps: int = 0
+    images: int = 0
+    waited: float = 0.0
+    reported: float = 0.0
+    saved: float = 0.0
+    saving_cost: float = 0.0
+
+    @property
+    def elapsed(self) -> float:
+        return max(1e-9, time.monotonic() - self.began)
+
+
+class PhaseLoop:
+    """Trains lanes through their current phase.
+
+    Args:
+        seats: lanes at the same step of a phase of the same length and batch size.
+        split: what is learned from. order: purpose of the draws that order it; the same for lanes that share them.
+        evaluate: whether students are looked at on the held-out part after epochs.
+    """
+
+    def __init__(self, seats: Sequence[Seat], session: Session, split: Split, *, order: str, evaluate: bool) -> None:
+        first = seats[0].lane
+        self.seats = list(seats)
+        self.session = session
+        self.split = split
+        self.evaluate = evaluate and session.data.val is not None
+        self.seed = first.seed
+        self.batching = Batching(
+            count=len(split),
+            batch_size=first.training.batch_size,
+            micro_batches=first.training.micro_batches,
+            purpose=f"order/{order}",
+            seed=first.seed,
+            world=session.runtime.world,
+            rank=session.runtime.rank,
+        )
+        self.epochs = schedule_of(first.training, first.phase.schedule).epochs
+        self.plan = SlotPlan.of([seat.lane.needs for seat in seats])
+        self.samplers = {
+            seat.lane.needs.negatives: ContrastSampler(split.labels, seat.lane.needs.negatives, self.seed)
+            for seat in seats
+            if seat.lane.needs.negatives is not None
+        }
+        self.steps_per_epoch = len(self.batching.epoch(0))
+        self.steps = self.steps_per_epoch * self.epochs
+        self.pace = _Pace(time.monotonic())
+
+    @property
+    def alive(self) -> list[Seat]:
+        """Seats whose lanes have not failed."""
+        return [seat for seat in self.seats if seat.failure is None]
+
+    def run(self) -> None:
+        """Train to the end of the phase.
+
+        Raises:
+            Stopped: somebody asked; every lane's place is saved. TrainingError, PluginError: of the only lane.
+            StorageError: a checkpoint could not be written.
+        """
+        step = self.seats[0].lane.position.step
+        for seat in self.seats:
+            seat.lane.begin()
+            name = seat.lane.phase.name
+            event = PhaseStarted(lane=seat.lane.name, phase=name, step=step, steps=self.steps, epochs=self.epochs)
+            seat.tell(self.session, event)
+        self.pace = _Pace(time.monotonic())
+        self.pace.saved = time.monotonic()
+        for epoch in range(step // self.steps_per_epoch, self.epochs):
+            self._epoch(epoch, first=step % self.steps_per_epoch if epoch == step // self.steps_per_epoch else 0)
+            if not self.alive:
+                return
+        self._save()
+
+    def rehearse(self, steps: int) -> float:
+        """Do the first few steps, saving and telling nothing, and return the seconds one takes.
+
+        The first step also warms up and is not counted when there are more.
+        """
+        for seat in self.seats:
+            seat.lane.begin()
+            seat.lane.rate.set_for(0)
+        batches = self.batching.epoch(0)[:steps]
+        images = self._images([part for batch in batches for part in self.batching.my_parts(batch)], 0)
+        taken: list[float] = []
+        for number, positions in enumerate(batches):
+            began = time.monotonic()
+            self._step([next(images) for _ in range(self.batching.parts_each)], 0, number, len(positions))
+            taken.append(time.monotonic() - began)
+        counted = taken[1:] or taken
+        return sum(counted) / len(counted)
+
+    def _images(self, positions: Sequence[Tensor], epoch: int) -> Iterator[ImageBatch]:
+        return self._timed(
+            self.split.batches(
+                positions,
+                slots=self.plan.slots,
+                augmentation=self.session.augmentation,
+                epoch=epoch,
+                seed=self.seed,
+            )
+        )
+
+    def _epoch(self, epoch: int, *, first: int) -> None:
+        for seat in self.alive:
+            seat.lane.rate.set_for(epoch)
+        batches = self.batching.epoch(epoch)[first:]
+        mine = [part for batch in batches for part in self.batching.my_parts(batch)]
+        images = self._images(mine, epoch)
+        for number, positions in enumerate(batches):
+            taken = [next(images) for _ in range(self.batching.parts_each)]
+            self._step(taken, epoch, first + number, len(positions))
+            self._after_step(epoch, last=number == len(batches) - 1)
+
+    def _step(self, taken: Sequence[ImageBatch], epoch: int, number: int, size: int) -> None:
+        step = epoch * self.steps_per_epoch + number
+        prepared = [Prepared(batch.images, self.plan.slots) for batch in taken]
+        answers = [self._teacher_answers(images) for images in prepared]
+        for seat in self.alive:
+            parts = [
+                self._part(seat, batch, images, answer, epoch, step, size)
+                for batch, images, answer in zip(taken, prepared, answers, strict=True)
+            ]
+            self._lane_step(seat, parts)
+        self.pace.steps += 1
+        self.pace.images += size
+
+    def _lane_step(self, seat: Seat, parts: Sequence[Part]) -> None:
+        began = time.monotonic()
+        try:
+            seat.lane.step(parts)
+        except torch.OutOfMemoryError as cause:
+            self._failed(seat, _out_of_memory(seat, cause))
+        except Exception as cause:  # noqa: BLE001  # a method is a stranger's code; other lanes must not fall with it
+            if "can't allocate memory" in str(cause):
+                self._failed(seat, _out_of_memory(seat, cause))
+            else:
+                self._failed(seat, cause)
+        seat.lane.seconds += time.monotonic() - began
+
+    def _failed(self, seat: Seat, failure: Exception) -> None:
+        if self.session.fail_fast:
+            raise failure
+        seat.failure = failure
+        known = isinstance(failure, CompressorError)
+        message = str(failure) if known else f"{seat.lane.name}: {type(failure).__name__}: {failure}"
+        hint = failure.hint if isinstance(failure, CompressorError) else None
+        seat.tell(self.session, LaneFailed(lane=seat.lane.name, message=message, hint=hint))
+
+    def _teacher_answers(self, images: Prepared) -> Any:
+        teacher = self.session.teacher
+        if teacher is None or not self.plan.teacher:
+            return {}
+        with self.session.runtime.autocast():
+            return self.plan.answers(teacher.tapped, images.for_network(teacher.normalisation))
+
+    def _part(
+        self, seat: Seat, batch: ImageBatch, images: Prepared, answers: Any, epoch: int, step: int, size: int
+    ) -> Part:
+        needs = seat.lane.needs
+        contrast = self._contrast(needs.negatives, batch.index, epoch)
+        seen = Batch(
+            labels=batch.labels,
+            views=needs.views.count,
+            epoch=epoch,
+            step=step,
+            progress=step / max(1, self.steps),
+            index_or_none=batch.index if needs.index or contrast is not None else None,
+            contrast_or_none=contrast,
+            gather=self.session.runtime.gather,
+        )
+        pixels = self.plan.select(images.for_network(seat.normalisation), needs.views)
+        teacher: ModelOutput = self.plan.answer_for(needs, answers)
+        return Part(images=pixels, batch=seen, teacher=teacher, weight=len(batch.labels) / size)
+
+    def _contrast(self, negatives: Negatives | None, index: Tensor, epoch: int) -> Tensor | None:
+        if negatives is None:
+            return None
+        drawn: Tensor = self.samplers[negatives].draw(index.cpu(), epoch)
+        return drawn.to(index.device)
+
+    def _after_step(self, epoch: int, *, last: bool) -> None:
+        if not self.alive:
+            return
+        if last:
+            self._end_of_epoch(epoch)
+        elif time.monotonic() - self.pace.reported >= _REPORT_EVERY:
+            self._report(epoch)
+        stopping = self.session.runtime.any_of(self.session.stop.asked)
+        if stopping or self._saving_is_due(last):
+            self._save()
+        if stopping:
+            raise self.session.stop.stopped(self.alive[0].lane.position.step)
+
+    def _saving_is_due(self, last: bool) -> bool:
+        since = time.monotonic() - self.pace.saved
+        due = since >= self.session.save_every
+        if last and since >= max(1.0, self.pace.saving_cost / _SAVING_SHARE):
+            due = True
+        return self.session.runtime.any_of(due)
+
+    def _save(self) -> None:
+        """Save every lane of the loop; a weight that is not finite never becomes a checkpoint."""
+        for seat in self.alive:
+            began = time.monotonic()
+            seat.lane.check_finite(seat.lane.meter.means())
+            if seat.checkpoints is not None and self.session.runtime.is_main:
+                path = seat.checkpoints.save(seat.lane)
+                taken = time.monotonic() - began
+                event = Saved(lane=seat.lane.name, step=seat.lane.position.step, path=str(path), seconds=taken)
+                seat.tell(self.session, event)
+                self.pace.saving_cost = taken * len(self.seats)
+        self.pace.saved = time.monotonic()
+        self.session.runtime.wait_for_everyone()
+
+    def _end_of_epoch(self, epoch: int) -> None:
+        for seat in self.alive:
+            lane = seat.lane
+            means = lane.meter.means()
+            try:
+                lane.check_finite(means)
+            except TrainingError as failure:
+                self._failed(seat, failure)
+                continue
+            look = self._look(seat, epoch)
+            row = {
+                "phase": lane.phase.name,
+                "epoch": epoch,
+                "train_loss": sum(means.values()),
+                "lr": lane.optimizer.param_groups[0]["lr"],
+                "seconds": round(lane.seconds, 3),
+                **look,
+                **means,
+            }
+            lane.history.append(row)
+            lane.meter = Meter()
+            seat.log.metrics(lane.history)
+            seat.tell(self.session, self._epoch_event(seat, epoch, row, means))
+
+    def _look(self, seat: Seat, epoch: int) -> dict[str, float]:
+        lane, val = seat.lane, self.session.data.val
+        due = (epoch + 1) % lane.training.evaluate_every == 0 or epoch + 1 == self.epochs
+        if not self.evaluate or val is None or not due or not lane.phase.runs_student:
+            return {}
+        seen = predict(lane.trained, val, seat.normalisation)
+        if lane.in_last_phase and (lane.best.top1 is None or seen.top1 > lane.best.top1):
+            lane.best.top1, lane.best.epoch = seen.top1, epoch
+            if lane.training.select == "best":
+                lane.best.weights = {key: value.detach().clone() for key, value in lane.trained.state_dict().items()}
+        return {"eval_loss": seen.loss, "eval_top1": seen.top1, "eval_top5": seen.top5}
+
+    def _epoch_event(self, seat: Seat, epoch: int, row: dict[str, Any], means: Any) -> EpochDone:
+        lane = seat.lane
+        return EpochDone(
+            lane=lane.name,
+            phase=lane.phase.name,
+            epoch=epoch + 1,
+            epochs=self.epochs,
+            step=lane.position.step,
+            steps=self.steps,
+            loss=row["train_loss"],
+            terms=means,
+            lr=row["lr"],
+            val_top1=row.get("eval_top1"),
+            val_loss=row.get("eval_loss"),
+            best_top1=lane.best.top1,
+            best_epoch=None if lane.best.epoch is None else lane.best.epoch + 1,
+            **self._rates(lane.position.step),
+        )
+
+    def _report(self, epoch: int) -> None:
+        self.pace.reported = time.monotonic()
+        for seat in self.alive:
+            means = seat.lane.meter.means()
+            event = Progress(
+                lane=seat.lane.name,
+                phase=seat.lane.phase.name,
+                epoch=epoch + 1,
+                epochs=self.epochs,
+                step=seat.lane.position.step,
+                steps=self.steps,
+                loss=sum(means.values()),
+                terms=means,
+                **self._rates(seat.lane.position.step),
+            )
+            seat.tell(self.session, event)
+
+    def _rates(self, step: int) -> dict[str, float]:
+        elapsed = self.pace.elapsed
+        return {
+            "images_per_second": self.pace.images * len(self.alive) / elapsed,
+            "data_wait": min(1.0, self.pace.waited / elapsed),
+            "seconds_left": elapsed / max(1, self.pace.steps) * (self.steps - step),
+        }
+
+    def _timed(self, batches: Iterator[ImageBatch]) -> Iterator[ImageBatch]:
+        while True:
+            began = time.monotonic()
+            batch = next(batches, None)
+            self.pace.waited += time.monotonic() - began
+            if batch is None:
+                return
+            yield batch
+
+
+def _out_of_memory(seat: Seat, cause: BaseException) -> TrainingError:
+    size = seat.lane.training.batch_size
+    return TrainingError(
+        f"{seat.lane.name}: out of memory at step {seat.lane.position.step} with batches of {size}: "
+        f"{str(cause).splitlines()[0][:120]}",
+        hint=f"--micro-batches 2 (the same steps in halves), or --batch-size {max(1, size // 2)}",
+        code="training.out_of_memory",
+    )

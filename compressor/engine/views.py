@@ -1,0 +1,75 @@
+"""Which views a group of lanes wants of each image, each made and shown to the teacher once."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from compressor.data.types import PLAIN, ViewSlot
+from compressor.distiller import ModelOutput, Needs, Views
+from compressor.models.taps import TappedModel, Wanted
+
+
+@dataclass(frozen=True)
+class SlotPlan:
+    """The union of the views that some lanes want; slot 0 is the plain augmented image, which every family begins with.
+
+    Args:
+        slots: what the data must deliver, in this order.
+        teacher: for each slot, what the teacher must show of it; slots nobody shows the teacher are absent.
+    """
+
+    slots: tuple[ViewSlot, ...]
+    teacher: Mapping[int, Wanted]
+
+    @staticmethod
+    def of(needs: Sequence[Needs]) -> "SlotPlan":
+        """Make the plan for lanes with these needs."""
+        slots: list[ViewSlot] = [PLAIN]
+        teacher: dict[int, Wanted] = {}
+        for need in needs:
+            for view in range(need.views.count):
+                slot = _slot(need.views, view)
+                if slot not in slots:
+                    slots.append(slot)
+                if need.teacher:
+                    number = slots.index(slot)
+                    teacher[number] = teacher.get(number, Wanted()) | wanted_of(need)
+        return SlotPlan(tuple(slots), teacher)
+
+    def columns(self, views: Views) -> list[int]:
+        """Return the slots of a family's views, view 0 first."""
+        return [self.slots.index(_slot(views, view)) for view in range(views.count)]
+
+    def select(self, images: Tensor, views: Views) -> Tensor:
+        """Take a family's views out of ``images`` (N, S, C, H, W): (N * V, C, H, W), view fastest."""
+        columns = self.columns(views)
+        return images[:, 0] if columns == [0] else images[:, columns].flatten(0, 1)
+
+    def answers(self, teacher: TappedModel, images: Tensor) -> Mapping[int, ModelOutput]:
+        """Show the teacher every slot that some lane wants of it, one slot at a time.
+
+        Slot by slot a call has the same rows whatever the other lanes want, so a lane's answer is the same alone and
+        in company, bit for bit; and activations stay a view's size.
+
+        Args:
+            teacher: in eval mode. images: (N, S, C, H, W), normalised for it.
+        """
+        with torch.no_grad():
+            return {slot: teacher(images[:, slot], wanted) for slot, wanted in self.teacher.items()}
+
+    def answer_for(self, needs: Needs, answers: Mapping[int, ModelOutput]) -> ModelOutput:
+        """Return what one lane declared of the teacher's answers: rows image-major, view fastest."""
+        if not needs.teacher:
+            return ModelOutput(owner="teacher")
+        return ModelOutput.interleave([answers[slot].only(needs) for slot in self.columns(needs.views)])
+
+
+def wanted_of(needs: Needs) -> Wanted:
+    """Translate a method's needs into what a pass must serve."""
+    return Wanted(stages=needs.stages, preacts=needs.preacts, embedding=needs.embedding)
+
+
+def _slot(views: Views, view: int) -> ViewSlot:
+    return PLAIN if view == 0 else ViewSlot(views, view)

@@ -1,0 +1,110 @@
+"""Pure tensor functions that methods share. They compute in the precision of their inputs, float32 at least."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from compressor.distiller import Terms
+
+_COSINE_EPSILON = 1e-8
+
+
+def soft_target_kl(
+    student_logits: Tensor, teacher_logits: Tensor, temperature: float, *, keep: Tensor | None = None
+) -> Tensor:
+    """Measure how far the student's softened prediction lies from the teacher's.
+
+    ``T**2 * KL(softmax(teacher / T) || softmax(student / T))``, mean over the rows that are kept. The factor ``T**2``
+    keeps the gradient at about the same size whatever ``T`` is.
+
+    Args:
+        student_logits: (B, K) scores before softmax.
+        teacher_logits: (B, K) scores before softmax; detached, no gradient reaches the teacher.
+        temperature: T > 0, no unit; 1 leaves both distributions as they are.
+        keep: (B,) bool, rows that count; None for all.
+
+    Returns:
+        0-d tensor, nats times T**2, >= 0; 0 when the two distributions agree, or no row is kept.
+
+    Raises:
+        ValueError: the shapes differ, or ``temperature`` <= 0.
+
+    Source: Hinton, Vinyals and Dean 2015, arXiv:1503.02531, section 2.
+    """
+    if student_logits.shape != teacher_logits.shape:
+        raise ValueError(f"logits differ in shape: {tuple(student_logits.shape)}, {tuple(teacher_logits.shape)}")
+    if temperature <= 0:
+        raise ValueError(f"temperature must be > 0, got {temperature}")
+    student = F.log_softmax(_wide(student_logits) / temperature, dim=1)
+    teacher = F.log_softmax(_wide(teacher_logits.detach()) / temperature, dim=1)
+    rows = F.kl_div(student, teacher, reduction="none", log_target=True).sum(1)
+    return temperature**2 * mean_of_kept(rows, keep)
+
+
+def logit_term(student_logits: Tensor, teacher_logits: Tensor, weight: float, temperature: float) -> Terms:
+    """Return the optional logit term of a method: ``{"kd": weight * soft_target_kl}``, or nothing at weight 0."""
+    if weight == 0:
+        return {}
+    return {"kd": weight * soft_target_kl(student_logits, teacher_logits, temperature)}
+
+
+def mean_of_kept(rows: Tensor, keep: Tensor | None) -> Tensor:
+    """Average (B,) values over the rows that ``keep`` (B,) bool marks; 0 when it marks none, all rows when None."""
+    if keep is None:
+        return rows.mean()
+    marked = keep.to(rows.dtype)
+    return (rows * marked).sum() / marked.sum().clamp(min=1)
+
+
+def cosine_matrix(rows: Tensor, columns: Tensor) -> Tensor:
+    """Compare every row with every column vector by their cosine, in one matrix product.
+
+    Args:
+        rows: (R, D). columns: (N, D). Gradient reaches both.
+
+    Returns:
+        (R, N) cosines in [-1, 1]; a vector shorter than 1e-8 counts as that long, as in torch's `cosine_similarity`.
+    """
+    first = F.normalize(_wide(rows), dim=1, eps=_COSINE_EPSILON)
+    second = F.normalize(_wide(columns), dim=1, eps=_COSINE_EPSILON)
+    return first @ second.T
+
+
+def rank_of_target(scores: Tensor, targets: Tensor) -> Tensor:
+    """Say at which place of each row's descending order its target stands.
+
+    Args:
+        scores: (R, N), any order-preserving transform of it gives the same. targets: (R,) int64 columns.
+
+    Returns:
+        (R,) int64 ranks, 0 when the target scores highest; of equal scores the one with the lower column comes first.
+    """
+    own = scores.gather(1, targets[:, None])
+    columns = torch.arange(scores.shape[1], device=scores.device)
+    ahead = (scores > own) | ((scores == own) & (columns < targets[:, None]))
+    return ahead.sum(1)
+
+
+def select_by_error_level(ranks: Tensor, ratio: float) -> Tensor:
+    """Keep every right row and the least wrong share of the others.
+
+    All rows of rank 0, and of the W others the ``floor(ratio * W)`` of lowest rank; equal ranks are taken in row order.
+    The result has a fixed shape, and nothing waits for the device.
+
+    Args:
+        ranks: (R,) integers >= 0. ratio: in [0, 1].
+
+    Returns:
+        (R,) bool.
+
+    Source: Xu et al. 2020, arXiv:2006.07114, section 3.3 (selective transfer by error level).
+    """
+    wrong = (ranks > 0).sum()
+    kept = (ranks.numel() - wrong) + (wrong.double() * ratio).floor().long()
+    order = torch.argsort(ranks, stable=True)
+    place = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=ranks.device))
+    return place < kept
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

@@ -1,0 +1,125 @@
+"""Names to things that plugins bring: methods, architectures and recipes, found through entry points.
+
+Built-in ones come through the same door as strangers'. Only what is asked for is imported; a plugin that is broken,
+contested or unfinished breaks the runs that use it and no others.
+"""
+
+import sys
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint
+from importlib.metadata import entry_points as installed
+from typing import TYPE_CHECKING, Any
+
+from compressor.errors import PluginError, UsageError, suggestion
+
+if TYPE_CHECKING:
+    from compressor.distiller import Distiller
+
+METHODS = "compressor.methods"
+ARCHITECTURES = "compressor.architectures"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One name and who brings it; ``package`` is the distribution with its version."""
+
+    name: str
+    value: str
+    package: str
+
+
+@cache
+def entry_points(group: str) -> tuple[EntryPoint, ...]:
+    """Return the installed entry points of a group, each distribution's once, in name order."""
+    unique = {(point.name, point.value, _package(point)): point for point in installed(group=group)}
+    return tuple(unique[key] for key in sorted(unique))
+
+
+def names(group: str) -> Mapping[str, tuple[Entry, ...]]:
+    """Return every name of a group with all who claim it; nothing is imported."""
+    found: dict[str, list[Entry]] = defaultdict(list)
+    for point in entry_points(group):
+        found[point.name].append(Entry(point.name, point.value, _package(point)))
+    return {name: tuple(entries) for name, entries in found.items()}
+
+
+def load(group: str, name: str, *, kind: str) -> Any:
+    """Import what a name stands for.
+
+    Args:
+        kind: the word for it in messages: ``method``, ``architecture``.
+
+    Raises:
+        UsageError: nobody brings that name.
+        PluginError: several do, or importing it fails; the message names the packages.
+    """
+    entries = names(group).get(name, ())
+    if not entries:
+        hint = suggestion(name, names(group)) or f"compress list {kind}s"
+        raise UsageError(f"no {kind} named {name!r}", hint=hint, code=f"{kind}.unknown")
+    if len(entries) > 1:
+        owners = " and ".join(f"{entry.package} ({entry.value})" for entry in entries)
+        raise PluginError(f"{kind} {name!r} is claimed by {owners}", hint="uninstall one of them")
+    point = next(point for point in entry_points(group) if point.name == name)
+    try:
+        return point.load()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as cause:  # a stranger's module may raise anything, SystemExit too
+        raise PluginError(
+            f"{kind} {name!r} (package {entries[0].package}) cannot be imported: {type(cause).__name__}: {cause}",
+            hint=f"compress plugins check {name}",
+        ) from cause
+
+
+def load_method(name: str) -> "type[Distiller[Any]]":
+    """Import a method's class and check that it keeps the contract's outline.
+
+    Raises:
+        UsageError, PluginError: see `load`; PluginError also lists every fault of the class.
+    """
+    method = load(METHODS, name, kind="method")
+    faults = outline_faults(method, name)
+    if faults:
+        package = names(METHODS)[name][0].package
+        raise PluginError(
+            f"method {name!r} (package {package}) does not keep the contract: " + "; ".join(faults),
+            hint=f"compress plugins check {name}",
+        )
+    return method  # type: ignore[no-any-return]  # outline_faults has made sure
+
+
+def outline_faults(method: object, name: str) -> list[str]:
+    """List everything that keeps an object from being method ``name``, as far as its class shows it."""
+    from compressor.distiller import CONTRACT_VERSION, Distiller, Needs
+
+    if not (isinstance(method, type) and issubclass(method, Distiller)):
+        return ["it must be a subclass of compressor.distiller.Distiller"]
+    faults = []
+    if getattr(method, "name", None) != name:
+        faults.append(f"its `name` is {getattr(method, 'name', None)!r}, its entry point {name!r}")
+    if method.contract_version != CONTRACT_VERSION:
+        faults.append(f"it is written for contract {method.contract_version}, this is {CONTRACT_VERSION}")
+    config = getattr(method, "Config", None)
+    parameters = getattr(config, "__dataclass_params__", None)
+    if parameters is None or not parameters.frozen:
+        faults.append("its `Config` must be a frozen dataclass")
+    if not isinstance(method.needs, Needs):
+        faults.append("its `needs` must be a Needs(...)")
+    faults += [f"`{missing}` is not written" for missing in sorted(method.__abstractmethods__)]
+    return faults
+
+
+def _package(point: EntryPoint) -> str:
+    if point.dist is None:
+        return "unknown package"
+    return f"{point.dist.name} {point.dist.version}"
+
+
+def forget() -> None:
+    """Look at what is installed anew, after a plugin was installed while this process ran."""
+    entry_points.cache_clear()
+    sys.path_importer_cache.clear()

@@ -1,0 +1,271 @@
+"""What all networks of the zoo share: taps, timm's model interface, and the registration with timm."""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+from timm.layers.classifier import create_classifier
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models._features import feature_take_indices
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+CIFAR100_MEAN = (0.5071, 0.4866, 0.4409)
+CIFAR100_STD = (0.2675, 0.2565, 0.2761)
+
+Builder = Callable[..., nn.Module]
+Noted = list[Tensor] | None  # where pre-activation maps are collected; None when nobody asked for them
+
+
+class Stage(nn.Sequential):
+    """Blocks in a row; the last one notes its pre-activation map when it is given a list for it."""
+
+    def forward(self, x: Tensor, noted: Noted = None) -> Tensor:
+        """Return the activated (B, C, H, W) map of the last block."""
+        *first, last = self
+        for block in first:
+            x = block(x)
+        result: Tensor = last(x, noted)
+        return result
+
+
+class ZooNetwork(nn.Module):
+    """A stem, a few stages, a tail, and a head of global pooling and one linear layer.
+
+    The tap protocol is `forward_taps`: one pass gives the maps of the stem and of every stage, and, when asked,
+    the same maps as they are before their last activation. A family defines `_stage` (0 is the stem), `_tail`
+    where something stands between the last stage and the head, and `_initialise`.
+
+    Attributes:
+        feature_info: per map, ``num_chs`` (channels), ``reduction`` (input side over map side, at a 32x32 input)
+            and ``module`` (dotted name of the module whose output is that map), as timm expects it.
+        num_classes: width of the logits; 0 when the network has no classifier.
+        num_features: channels of the map that the head takes.
+        head_hidden_size: width of the vector in front of the classifier.
+    """
+
+    paper: ClassVar[str]  # "arXiv:..." of the architecture
+    stem_module: ClassVar[str]
+    stage_modules: ClassVar[tuple[tuple[str, ...], ...]]  # per stage after the stem, the modules that make it
+    tail_modules: ClassVar[tuple[str, ...]] = ()
+    classifier_name: ClassVar[str] = "fc"
+    first_conv: ClassVar[str] = "conv1"
+
+    def _finish(
+        self,
+        *,
+        channels: Sequence[int],
+        reductions: Sequence[int],
+        num_classes: int,
+        in_chans: int,
+        global_pool: str,
+        drop_rate: float,
+        num_features: int | None = None,
+    ) -> None:
+        """Describe the maps, add the head and set the initial weights: the last step of every constructor."""
+        modules = (self.stem_module, *(names[-1] for names in self.stage_modules))
+        self.feature_info: list[dict[str, int | str]] = [
+            {"num_chs": width, "reduction": reduction, "module": module}
+            for width, reduction, module in zip(channels, reductions, modules, strict=True)
+        ]
+        self.in_chans = in_chans
+        self.drop_rate = drop_rate
+        self.num_features = self.head_hidden_size = num_features or channels[-1]
+        self.last_stage = len(self.stage_modules)
+        self.has_tail = True
+        self._set_head(num_classes, global_pool)
+        self.apply(self._initialise)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the (B, K) logits of (B, in_chans, H, W) images."""
+        return self.forward_head(self.forward_features(x))
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Return the (B, num_features, H', W') map that `forward_head` takes."""
+        return self._walk(x, self.last_stage)
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Return the (B, K) logits, or with ``pre_logits`` the (B, num_features) vector in front of the classifier.
+
+        ``drop_rate`` acts on that vector, in training only.
+        """
+        x = self.global_pool(x)
+        if self.drop_rate:
+            x = F.dropout(x, p=self.drop_rate, training=self.training)
+        logits: Tensor = x if pre_logits else self.get_classifier()(x)
+        return logits
+
+    def forward_taps(self, x: Tensor, *, preacts: bool = False) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """Run the network up to its head once and hand out the maps on the way; gradients flow through all of them.
+
+        Args:
+            x: (B, in_chans, H, W) normalised images.
+            preacts: whether the maps before the last activation of each stage are wanted too.
+
+        Returns:
+            The map that `forward_head` takes; the maps of stem, stage 1, stage 2, ...; and the pre-activation maps
+            of the same places and shapes, an empty list when ``preacts`` is false. The stem's entry is the stem's
+            map itself in both lists. BatchNorm statistics move once per call, whatever is asked.
+        """
+        maps: list[Tensor] = []
+        noted: list[Tensor] = []
+        final = self._walk(x, self.last_stage, maps, noted if preacts else None)
+        return final, maps, noted
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | list[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """Return the final map and the chosen stage maps in ascending order; timm's interface.
+
+        Args:
+            x: (B, in_chans, H, W) normalised images.
+            indices: an int takes the last n maps, None all, a sequence those (0 is the stem, negative from the end).
+            norm: accepted for timm's sake and without effect, no network here has a norm apart from its stages' own.
+            stop_early: end after the last chosen map, which is then also returned as the final map.
+            output_fmt: "NCHW" only.
+            intermediates_only: return the list alone.
+
+        Raises:
+            ValueError: another ``output_fmt``.
+            AssertionError: an index that does not exist (raised by timm).
+        """
+        if output_fmt != "NCHW":
+            raise ValueError(f"output_fmt must be 'NCHW', got {output_fmt!r}")
+        taken, furthest = feature_take_indices(len(self.feature_info), indices)
+        skip_rest = stop_early or intermediates_only
+        maps: list[Tensor] = []
+        final = self._walk(x, furthest if skip_rest else self.last_stage, maps, tail=not skip_rest)
+        chosen = [one for index, one in enumerate(maps) if index in taken]
+        return chosen if intermediates_only else (final, chosen)
+
+    def prune_intermediate_layers(
+        self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """Drop what is not needed for the chosen maps (timm's ``features_only`` does) and return their indices.
+
+        Stages after the furthest chosen map go, and with them tail and classifier; ``prune_norm`` drops the tail,
+        ``prune_head`` the classifier, in any case.
+        """
+        taken: list[int]
+        taken, furthest = feature_take_indices(len(self.feature_info), indices)
+        cut = furthest < self.last_stage
+        for names in self.stage_modules[furthest:]:
+            self._drop(names)
+        self.last_stage = furthest
+        if cut or (prune_norm and self.tail_modules):
+            self._drop(self.tail_modules)
+            self.has_tail = False
+            self.num_features = self.head_hidden_size = int(self.feature_info[furthest]["num_chs"])
+        if prune_head or not self.has_tail:
+            self.reset_classifier(0, "")
+        return taken
+
+    def get_classifier(self) -> nn.Module:
+        """Return the linear layer, or an identity when there is none."""
+        return self.get_submodule(self.classifier_name)
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Put a fresh classifier of ``num_classes`` (0: none) in place; ``global_pool`` None keeps the pooling."""
+        self._set_head(num_classes, self.global_pool.pool_type if global_pool is None else global_pool)
+        self.get_classifier().apply(self._initialise)
+
+    def _set_head(self, num_classes: int, global_pool: str) -> None:
+        self.num_classes = num_classes
+        self.global_pool, classifier = create_classifier(self.num_features, num_classes, pool_type=global_pool)
+        parent, _, leaf = self.classifier_name.rpartition(".")
+        setattr(self.get_submodule(parent), leaf, classifier)
+
+    def _walk(
+        self, x: Tensor, last: int, maps: list[Tensor] | None = None, noted: Noted = None, *, tail: bool = True
+    ) -> Tensor:
+        """Run stem and stages up to number ``last``, and the tail behind the very last one."""
+        for index in range(last + 1):
+            x = self._stage(index, x, noted)
+            if maps is not None:
+                maps.append(x)
+        return self._tail(x, noted) if tail and self.has_tail and last == len(self.stage_modules) else x
+
+    def _stage(self, index: int, x: Tensor, noted: Noted) -> Tensor:
+        """Return the map of stage ``index`` (0 is the stem); append its pre-activation map to ``noted`` if given."""
+        raise NotImplementedError
+
+    def _tail(self, x: Tensor, noted: Noted) -> Tensor:
+        """Return the map that the head takes from the map of the last stage."""
+        return x
+
+    @staticmethod
+    def _initialise(module: nn.Module) -> None:
+        """Set initial weights: convolutions N(0, 2 / (k * k * out channels)), BatchNorm 1 and 0, linear as torch does.
+
+        This is what the official code of the residual networks does (He et al. 2015, arXiv:1502.01852, fan-out mode).
+        """
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.BatchNorm2d):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+
+    def _drop(self, names: Sequence[str]) -> None:
+        for name in names:
+            parent, _, leaf = name.rpartition(".")
+            setattr(self.get_submodule(parent), leaf, nn.Identity())
+
+
+def note(x: Tensor, noted: Noted) -> Tensor:
+    """Append ``x`` to ``noted`` if anybody wants it, and pass it on."""
+    if noted is not None:
+        noted.append(x)
+    return x
+
+
+def variant(name: str, network: type[ZooNetwork], **arguments: Any) -> Builder:
+    """Register ``network(**arguments)`` with timm as ``name`` and return the function that builds it.
+
+    Keywords given to `timm.create_model` go before ``arguments``. The settings that timm keeps per name
+    (``default_cfgs``) are put into the module that defines ``network``, where timm looks for them.
+    """
+
+    def build(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+        taps = tuple(range(len(network.stage_modules) + 1))
+        model: nn.Module = build_model_with_cfg(
+            network,
+            name,
+            pretrained,
+            feature_cfg={"feature_cls": "getter", "out_indices": taps},
+            pretrained_filter_fn=getattr(sys.modules[network.__module__], "checkpoint_filter_fn", None),
+            **{**arguments, **kwargs},
+        )
+        return model
+
+    build.__name__ = build.__qualname__ = name
+    build.__module__ = network.__module__
+    build.__doc__ = f"Build `{name}`; keywords as in `timm.create_model`."
+    settings = vars(sys.modules[network.__module__])
+    settings.setdefault("default_cfgs", {}).update(generate_default_cfgs({name: _settings(network)}))
+    registered: Builder = register_model(build)
+    return registered
+
+
+def _settings(network: type[ZooNetwork]) -> dict[str, Any]:
+    """Return what timm keeps about a network: how its images are prepared and which layers depend on the data."""
+    return {
+        "url": "",
+        "num_classes": 100,
+        "input_size": (3, 32, 32),
+        "pool_size": None,
+        "crop_pct": 1.0,
+        "interpolation": "bilinear",
+        "mean": CIFAR100_MEAN,
+        "std": CIFAR100_STD,
+        "first_conv": network.first_conv,
+        "classifier": network.classifier_name,
+        "paper_ids": network.paper,
+    }
