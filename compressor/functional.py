@@ -1,5 +1,7 @@
 """Pure tensor functions that methods share. They compute in the precision of their inputs, float32 at least."""
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -33,7 +35,7 @@ def soft_target_kl(
     """
     if student_logits.shape != teacher_logits.shape:
         raise ValueError(f"logits differ in shape: {tuple(student_logits.shape)}, {tuple(teacher_logits.shape)}")
-    if temperature <= 0:
+    if not temperature > 0:
         raise ValueError(f"temperature must be > 0, got {temperature}")
     student = F.log_softmax(_wide(student_logits) / temperature, dim=1)
     teacher = F.log_softmax(_wide(teacher_logits.detach()) / temperature, dim=1)
@@ -49,11 +51,13 @@ def logit_term(student_logits: Tensor, teacher_logits: Tensor, weight: float, te
 
 
 def mean_of_kept(rows: Tensor, keep: Tensor | None) -> Tensor:
-    """Average (B,) values over the rows that ``keep`` (B,) bool marks; 0 when it marks none, all rows when None."""
+    """Average (B,) values over the rows that ``keep`` (B,) bool marks, whatever stands in the others.
+
+    0 when it marks none; over all rows when it is None.
+    """
     if keep is None:
         return rows.mean()
-    marked = keep.to(rows.dtype)
-    return (rows * marked).sum() / marked.sum().clamp(min=1)
+    return torch.where(keep, rows, torch.zeros_like(rows)).sum() / keep.sum().clamp(min=1)
 
 
 def cosine_matrix(rows: Tensor, columns: Tensor) -> Tensor:
@@ -97,13 +101,27 @@ def select_by_error_level(ranks: Tensor, ratio: float) -> Tensor:
     Returns:
         (R,) bool.
 
+    Raises:
+        ValueError: ``ratio`` is outside [0, 1].
+
     Source: Xu et al. 2020, arXiv:2006.07114, section 3.3 (selective transfer by error level).
     """
+    if not 0 <= ratio <= 1:
+        raise ValueError(f"ratio must be in [0, 1], got {ratio}")
     wrong = (ranks > 0).sum()
-    kept = (ranks.numel() - wrong) + (wrong.double() * ratio).floor().long()
+    kept = ranks.numel() - wrong + _quotas(ranks.numel(), ratio, ranks.device).index_select(0, wrong.view(1))
     order = torch.argsort(ranks, stable=True)
     place = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=ranks.device))
     return place < kept
+
+
+@lru_cache(maxsize=64)
+def _quotas(rows: int, ratio: float, device: torch.device) -> Tensor:
+    """Tabulate how many of 0 .. ``rows`` wrong rows are kept; once, as a copy to the device makes the host wait.
+
+    The host's float64 gives the authors' rounding on every device, on those without float64 too.
+    """
+    return torch.tensor([int(ratio * wrong) for wrong in range(rows + 1)], device=device)
 
 
 def _wide(tensor: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """``compress compare``: methods x seeds for a pair of networks, in one loop, then a table."""
 
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -7,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from compressor.cli.command import Ask, command
+from compressor.cli.faults import fault_of
 from compressor.cli.help import MAIN
 from compressor.cli.options import RUN, without
-from compressor.errors import UsageError
+from compressor.errors import GateError, UsageError
 
 if TYPE_CHECKING:
     from compressor.comparison.grid import Comparison
@@ -93,11 +95,11 @@ def compare(
             return
         names = _words(methods, "--methods")
         made = _of_grid(ask, resolved.config, names, seeds, _pairs(pairs), baseline, out)
-    _tell(ask, made)
-    if fail_under is not None:
-        from compressor.comparison.gate import check
-
-        check(made, fail_under)
+    failure = None if fail_under is None else _gate(made, fail_under)
+    _tell(ask, made, failure)
+    if failure is not None:
+        ask.output.fail(fault_of(failure), documented=True)
+        raise typer.Exit(failure.exit_code)
     if made.exit_code:
         raise typer.Exit(made.exit_code)
 
@@ -126,7 +128,7 @@ def _of_grid(
 
     for teacher, student in pairs or []:
         begin_names(config_for({"teacher.name": teacher, "student.name": student}), methods)
-    begin(ask, config, methods)
+    begin(ask, config, methods, seeds)
     from compressor.comparison.grid import compare as compare_grid
 
     chosen: dict[str, Any] = {} if baseline is None else {"baseline": baseline}
@@ -150,12 +152,23 @@ def begin_names(config: "RunConfig", methods: list[str]) -> None:
     check_names(config, methods)
 
 
-def _tell(ask: Ask, made: "Comparison") -> None:
+def _gate(made: "Comparison", condition: str) -> GateError | None:
+    from compressor.comparison.gate import check
+
+    try:
+        check(made, condition)
+    except GateError as failure:
+        return failure
+    return None
+
+
+def _tell(ask: Ask, made: "Comparison", failure: GateError | None) -> None:
     from compressor.cli.tables import comparison_table, comparison_tsv
 
     output = ask.output
     if output.manner.json:
-        output.document(made.document())
+        gate = fault_of(failure).document() | {"gate": failure.message} if failure is not None else {}
+        output.document(made.document() | gate)
         return
     if output.manner.quiet:
         output.result(str(made.folder) if made.folder is not None else comparison_tsv(made.rows))
@@ -164,7 +177,7 @@ def _tell(ask: Ask, made: "Comparison") -> None:
         comparison_table(made.rows, made.baseline, output.columns) if output.rich_tables else comparison_tsv(made.rows)
     )
     output.result(shown)
-    output.talk(made.verdict)
+    output.talk(textwrap.fill(made.verdict, output.columns) if output.terminal else made.verdict)
     if made.folder is not None:
         output.talk(f"table: {made.folder / 'table.csv'}")
 

@@ -71,7 +71,7 @@ def distill(
     _distill(ask, config, out, fresh)
 
 
-def begin(ask: Ask, config: "RunConfig", methods: list[str] | None = None) -> None:
+def begin(ask: Ask, config: "RunConfig", methods: list[str] | None = None, seeds: int = 1) -> None:
     """Check names, say who is at work, and prepare the process; imports torch."""
     from compressor.cli.names import check_names
     from compressor.cli.process import physical_cores, prepare_process
@@ -79,8 +79,9 @@ def begin(ask: Ask, config: "RunConfig", methods: list[str] | None = None) -> No
     check_names(config, methods)
     known = versions("torch", "timm")
     threads = config.runtime.threads or physical_cores()
+    drawn = f"seed {config.seed}" if methods is None else f"seeds 0 to {seeds - 1}"
     line = "  ".join(f"{name} {number}" for name, number in known.items() if name != "python")
-    line = f"{line}  {config.runtime.device} x{threads} threads  seed {config.seed}"
+    line = f"{line}  {config.runtime.device} x{threads} threads  {drawn}"
     ask.output.talk(line if ask.output.terminal else f"{stamp(time.time())} {line}")
     prepare_process(config.runtime.threads)
 

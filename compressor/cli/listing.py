@@ -39,6 +39,10 @@ class Item:
         """Return what is shown."""
         return self.name, self.meaning, self.package
 
+    def columns(self) -> tuple[str, str, str]:
+        """Return what is shown on a terminal, where the end of a line may be cut."""
+        return self.name, self.package, self.meaning
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -65,7 +69,7 @@ def listing(
         near = "" if filter is None else suggestion(filter, (item.name for item in everything))
         output.talk(f"no {kind}" + ("" if filter is None else f" like {filter!r}") + (f"; {near}" if near else ""))
     elif output.rich_tables:
-        output.result(aligned(("name", "meaning", "from"), [item.fields() for item in items], output.columns))
+        output.result(aligned(("name", "from", "meaning"), [item.columns() for item in items], output.columns))
     else:
         output.result(tab_separated(("name", "meaning", "package"), [item.fields() for item in items]))
 

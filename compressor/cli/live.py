@@ -1,5 +1,7 @@
 """The live line of a terminal: where the run is, how fast, what is left; each epoch leaves one line above."""
 
+import re
+import textwrap
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from compressor.events import EpochDone, Event, Fact, LaneDone, LaneFailed, Phas
 
 _TITLE = 9
 _BAR = 28
+_SEED = re.compile(r"s\d+")
 
 
 @dataclass
@@ -39,6 +42,7 @@ class Live:
         self._many = many
         self._now = now
         self._lanes: dict[str, _Lane] = {}
+        self._facts: set[Fact] = set()
         self._progress: Progress | None = None
         self.console = Console(
             file=output.stderr,
@@ -65,7 +69,9 @@ class Live:
     def __call__(self, event: Event) -> None:
         """Hear an event."""
         if isinstance(event, Fact):
-            if not (self._many and event.lane) or self._output.manner.verbose:
+            again = self._many and (event.lane != "" or event in self._facts)  # each seed tells its data anew
+            self._facts.add(event)
+            if not again or self._output.manner.verbose:
                 self.say(fact(event, self._output.columns))
         elif isinstance(event, Warned):
             self._output.warn(event.message)
@@ -96,11 +102,11 @@ class Live:
             lane.state = f"running {event.epoch}/{event.epochs}"
             return
         lane.epoch = event
-        if event.epoch == event.epochs and self._progress is not None and self._progress.lane == event.lane:
+        seen = "" if event.val_top1 is None else f" {event.val_top1:.1f}"
+        lane.state = f"running {event.epoch}/{event.epochs}{seen}"
+        if event.epoch == event.epochs:
             self._progress = None
-        if event.phase == MAIN_PHASE:
-            seen = "" if event.val_top1 is None else f" {event.val_top1:.1f}"
-            lane.state = f"running {event.epoch}/{event.epochs}{seen}"
+            lane.state = "finishing" if event.phase == MAIN_PHASE and event.lane != "teacher" else lane.state
         if not self._many or self._output.manner.verbose:
             self.say(self._output.dim(epoch_line(event, self._many, self._output.columns)))
 
@@ -114,7 +120,7 @@ class Live:
         rows: dict[str, list[str]] = {}
         for name, lane in self._lanes.items():
             method, _, seed = name.rpartition(" ")
-            if method:
+            if method and _SEED.fullmatch(seed):  # others are teachers and what is trained on them
                 rows.setdefault(method, []).append(f"{seed} {lane.state}")
         wide = max((len(method) for method in rows), default=0)
         return [f"  {method:{wide}}  {' | '.join(fields)}" for method, fields in rows.items()]
@@ -122,10 +128,11 @@ class Live:
     def _now_at(self) -> list[str]:
         event = self._progress
         if event is None:
-            ended = [lane for lane in self._lanes.values() if lane.epoch is not None and lane.epoch.phase == MAIN_PHASE]
-            waits = any(lane.epoch.epoch == lane.epoch.epochs for lane in ended if lane.epoch is not None)
+            waits = any(lane.state == "finishing" for lane in self._lanes.values())
             return ["finishing: test images, latency, a fresh process loads the student"] if waits else []
-        head = f"{whose(event, self._many)}epoch {event.epoch:>{len(str(event.epochs))}}/{event.epochs} "
+        together = self._many and event.phase == MAIN_PHASE and event.lane != "teacher"
+        name = "" if together else whose(event, self._many)
+        head = f"{name}epoch {event.epoch:>{len(str(event.epochs))}}/{event.epochs} "
         tail = f" {event.images_per_second:.0f} img/s"
         if not self._many:
             tail = f" loss {event.loss:.2f} ({terms(event.terms)}) {tail}"
@@ -147,8 +154,6 @@ class Live:
 
 def fact(event: Fact, columns: int) -> str:
     """Return a line of the heading, its title in a column of its own."""
-    import textwrap
-
     indent = " " * _TITLE
     title = f"{event.title:{_TITLE - 1}} "
     return textwrap.fill(
@@ -168,8 +173,9 @@ def epoch_line(event: EpochDone, many: bool = False, columns: int = 1000) -> str
 
 def whose(event: Any, many: bool) -> str:
     """Name lane and phase where they are not what everybody expects."""
-    lane = f"{event.lane} " if event.lane and (many or event.lane == "teacher") else ""
-    return lane if event.phase == MAIN_PHASE else f"{lane}{event.phase} "
+    lane = event.lane if many or event.lane == "teacher" else ""
+    phase = "" if event.phase == MAIN_PHASE or lane.endswith(f" {event.phase}") else event.phase
+    return "".join(f"{word} " for word in (lane, phase) if word)
 
 
 def bar(share: float, columns: int) -> str:

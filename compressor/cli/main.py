@@ -1,5 +1,6 @@
 """The entry point ``compress``: parses, runs one command, turns whatever goes wrong into two lines and an exit code."""
 
+import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -136,4 +137,4 @@ def _output(arguments: Sequence[str]) -> Output:
     if os.environ.get("RANK", "0") == "0":
         return Output(manner)
     # One voice for many processes: the others tell their errors and nothing else.
-    return Output(replace(manner, quiet=True, json=False), stdout=open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123
+    return Output(replace(manner, quiet=True, json=False), stdout=io.StringIO())

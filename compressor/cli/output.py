@@ -66,15 +66,19 @@ class Output:
         """Say what the user should know even with ``--quiet``."""
         self._to_stderr(f"{self._in(_YELLOW, 'warning:')} {_one_line(message)}")
 
-    def fail(self, fault: Fault) -> None:
-        """Say what went wrong, in two lines, and in the document that ``--json`` promises."""
+    def fail(self, fault: Fault, *, documented: bool = False) -> None:
+        """Say what went wrong, in two lines, and in the document that ``--json`` promises.
+
+        Args:
+            documented: the document has been written already.
+        """
         word = "stopped:" if fault.code == "stopped" else "error:"
         self._to_stderr(f"{self._in(_RED, word)} {_one_line(fault.message)}")
         if fault.hint:
             self._to_stderr(f"hint:  {_one_line(fault.hint)}")
         if fault.trace and (self.manner.debug or self.manner.verbose):
             self._to_stderr(fault.trace.rstrip() if self.manner.debug else f"where: {_place(fault.trace)}")
-        if self.manner.json:
+        if self.manner.json and not documented:
             self.document(fault.document())
 
     def result(self, text: str) -> None:

@@ -1,7 +1,7 @@
 """``compress plugins``: who brings methods and networks, and whether they keep the contract."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -86,14 +86,13 @@ def check(
 
 def faults_of(name: str) -> list[str]:
     """Return every fault of a method, in words."""
-    from compressor.registry import load_method
+    from compressor.registry import METHODS, load
     from compressor.testing import check_distiller
 
     try:
-        report: Any = check_distiller(load_method(name))
+        return [str(fault) for fault in check_distiller(load(METHODS, name, kind="method"))]
     except CompressorError as error:
         return [error.message]
-    return [str(fault) for fault in getattr(report, "faults", report) or ()]
 
 
 def _tell(ask: Ask, verdicts: list[Verdict]) -> None:

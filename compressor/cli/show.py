@@ -58,9 +58,9 @@ def lines_of(status: "RunStatus") -> list[str]:
 
 def _result(result: Mapping[str, Any]) -> list[str]:
     metrics = result["metrics"]
-    parts = [f"{key} {value:.2f}" for key, value in metrics.items() if isinstance(value, float)]
+    parts = [f"{key} {metrics[key]:.2f}" for key in ("top1", "teacher_top1", "agreement", "ece") if key in metrics]
     return [
-        f"Result   {'   '.join(parts[:4])}",
+        f"Result   {'   '.join(parts)}",
         f"Trained  {duration(result['cost']['train_seconds'])}",
         f"Student  {result['student']['folder']}",
     ]

@@ -36,7 +36,12 @@ def done_block(document: Mapping[str, Any], spent: Spent, *, next_command: str) 
             f"Done in {duration(spent.seconds)} ({spent.cpu_seconds:,.0f} CPU-seconds, peak {size(cost['peak_bytes'])})"
         )
     requires = "".join(f"import {name}; " for name in student.get("requires", ()))
-    rows = [title, f"  {_accuracies(metrics)}", f"  {_costs(student, teacher)}", f"  model   {student['folder']}"]
+    rows = [
+        title,
+        f"  {_accuracies(metrics)}",
+        *(f"  {line}" for line in _costs(student, teacher)),
+        f"  model   {student['folder']}",
+    ]
     if student.get("load"):
         rows.append(f"  load    {requires}{student['load']}")
     rows.append(f"  next    {next_command}   (one seed proves little)")
@@ -83,9 +88,9 @@ def _accuracies(metrics: Mapping[str, Any]) -> str:
     return "   ".join(parts)
 
 
-def _costs(student: Mapping[str, Any], teacher: Mapping[str, Any]) -> str:
+def _costs(student: Mapping[str, Any], teacher: Mapping[str, Any]) -> list[str]:
     timing, theirs = student["latency_ms"], teacher.get("latency_ms")
     versus = f" vs {big(teacher['parameters'])}" if "parameters" in teacher else ""
     slower = f" vs {theirs['median']:.1f} ms" if theirs else ""
     how = f"(batch 1, {timing['threads']} threads, median of {timing['runs']})"
-    return f"size {big(student['parameters'])}{versus}   latency {timing['median']:.1f} ms{slower} {how}"
+    return [f"size {big(student['parameters'])}{versus}", f"latency {timing['median']:.1f} ms{slower} {how}"]

@@ -1,6 +1,6 @@
 """Tables on stdout: aligned for eyes, tab-separated with full values for everything else."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from compressor.cli.wording import accuracy, big
@@ -54,11 +54,21 @@ def comparison_table(rows: Sequence[Any], baseline: str, columns: int) -> str:
     pairs = list(dict.fromkeys(row.pair for row in rows))
     for pair in pairs:
         mine = [row for row in rows if row.pair == pair]
-        header = ["method", "top-1 (n)", f"vs {baseline} [95 % CI]", "verdict", "params", "MACs", "ms", "train s"]
-        block = aligned(header, [_comparison_cells(row, baseline) for row in mine], columns)
-        notes = [f"{row.method}: {row.status}: {row.reason}" for row in mine if row.reason]
+        block = _fitting([_comparison_cells(row, baseline) for row in mine], columns)
+        notes = [f"{row.method}: {row.status}: {_plain(row.reason)}" for row in mine if row.reason]
         blocks.append("\n".join([*([pair] if len(pairs) > 1 else []), block, *notes]))
     return "\n\n".join(blocks)
+
+
+def _fitting(rows: Sequence[Mapping[str, str]], columns: int) -> str:
+    """Return the table without the columns that matter least until it fits."""
+    names = list(rows[0]) if rows else []
+    for spare in ("MACs", "train s", "ms", "params", ""):
+        table = aligned(names, [[row[name] for name in names] for row in rows])
+        if max(map(len, table.split("\n"))) <= columns:
+            return table
+        names = [name for name in names if name != spare]
+    return aligned(names, [[row[name] for name in names] for row in rows], columns)
 
 
 def _comparison_values(row: Any) -> list[Any]:
@@ -68,7 +78,7 @@ def _comparison_values(row: Any) -> list[Any]:
     return [row.method, row.pair, *measured, *costs, row.status, row.reason]
 
 
-def _comparison_cells(row: Any, baseline: str) -> list[str]:
+def _comparison_cells(row: Any, baseline: str) -> dict[str, str]:
     spread = f" ± {row.top1_sd:.1f}" if row.top1_sd is not None else ""
     count = "" if row.method == "teacher" or not row.n else f" ({row.n})"
     difference = "-" if row.difference is None or row.method == baseline else f"{row.difference:+.1f}"
@@ -77,16 +87,16 @@ def _comparison_cells(row: Any, baseline: str) -> list[str]:
     latency = "-" if row.latency_ms is None else f"{row.latency_ms:.1f}"
     seconds = "-" if row.train_seconds is None else f"{row.train_seconds:,.0f}"
     verdict = row.verdict or ("" if row.status == "done" else row.status)
-    return [
-        row.method,
-        f"{accuracy(row.top1_mean)}{spread}{count}",
-        difference,
-        verdict or "-",
-        big(row.parameters),
-        big(row.macs),
-        latency,
-        seconds,
-    ]
+    return {
+        "method": row.method,
+        "top-1 (n)": f"{accuracy(row.top1_mean)}{spread}{count}",
+        f"vs {baseline} [95 % CI]": difference,
+        "verdict": verdict or "-",
+        "params": big(row.parameters),
+        "MACs": big(row.macs),
+        "ms": latency,
+        "train s": seconds,
+    }
 
 
 def _is_number(text: str) -> bool:

@@ -208,7 +208,7 @@ class _Answers:
         atexit.register(self.close)
 
     def next(self) -> Tensor | _Unreadable:
-        """Return the next batch; raises `TrainingError` when a worker was killed."""
+        """Return the next batch; raises `TrainingError` when a worker was found dead while waiting for it."""
         assert self._iterator is not None, "closed"
         try:
             with quiet_decoder() if self._decodes_here else nullcontext():

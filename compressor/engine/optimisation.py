@@ -42,7 +42,9 @@ class LearningRate:
         kind: str = "multistep" if schedule.milestones else training.schedule
         milestones = [round(share * schedule.epochs) for share in schedule.milestones]
         if kind == "multistep":
-            options: dict[str, Any] = {"decay_milestones": milestones, "decay_rate": schedule.decay}
+            # timm applies a milestone m from epoch m - 1 on; the papers and torch from epoch m on (counted from 0).
+            later = [milestone + 1 for milestone in milestones]
+            options: dict[str, Any] = {"decay_milestones": later, "decay_rate": schedule.decay}
         elif kind == "cosine":
             options = {"min_lr": training.min_lr}
         else:

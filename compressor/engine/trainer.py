@@ -160,13 +160,8 @@ class PhaseLoop:
         began = time.monotonic()
         try:
             seat.lane.step(parts)
-        except torch.OutOfMemoryError as cause:
-            self._failed(seat, _out_of_memory(seat, cause))
         except Exception as cause:  # noqa: BLE001  # a method is a stranger's code; other lanes must not fall with it
-            if "can't allocate memory" in str(cause):
-                self._failed(seat, _out_of_memory(seat, cause))
-            else:
-                self._failed(seat, cause)
+            self._failed(seat, _known(seat, cause))
         seat.lane.seconds += time.monotonic() - began
 
     def _failed(self, seat: Seat, failure: Exception) -> None:
@@ -334,11 +329,17 @@ class PhaseLoop:
             yield batch
 
 
-def _out_of_memory(seat: Seat, cause: BaseException) -> TrainingError:
-    size = seat.lane.training.batch_size
-    return TrainingError(
-        f"{seat.lane.name}: out of memory at step {seat.lane.position.step} with batches of {size}: "
-        f"{str(cause).splitlines()[0][:120]}",
-        hint=f"--micro-batches 2 (the same steps in halves), or --batch-size {max(1, size // 2)}",
-        code="training.out_of_memory",
-    )
+def _known(seat: Seat, cause: Exception) -> Exception:
+    """Turn what torch reports as a plain RuntimeError into a line for the user; anything else stays as it is."""
+    size, step = seat.lane.training.batch_size, seat.lane.position.step
+    text = str(cause).splitlines()[0][:120] if str(cause) else ""
+    if isinstance(cause, torch.OutOfMemoryError) or "can't allocate memory" in text:
+        return TrainingError(
+            f"{seat.lane.name}: out of memory at step {step} with batches of {size}: {text}",
+            hint=f"--micro-batches 2 (the same steps in halves), or --batch-size {max(1, size // 2)}",
+            code="training.out_of_memory",
+        )
+    if text.startswith("DataLoader worker"):
+        hint = "the machine may be short of memory: --workers 0, then the same command again"
+        return TrainingError(f"{seat.lane.name}: a data worker died at step {step}: {text}", hint=hint)
+    return cause

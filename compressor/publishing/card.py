@@ -140,7 +140,7 @@ def _making(facts: Publication) -> str:
         "",
         "The exact command:" if command == facts.command else "The command, its paths shortened:",
         "",
-        _fenced(command, "sh"),
+        _fenced(command, "python" if command.startswith("compressor.") else "sh"),
     ]
     return "\n".join(lines)
 

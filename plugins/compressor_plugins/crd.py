@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from compressor.distiller import Batch, Distiller, ModelOutput, Needs, Negatives, Pair, Terms
 from compressor.errors import UnsupportedPair
 from compressor.functional import logit_term
+from compressor.modules import UnitEmbedding
 
 _EPSILON = 1e-7
 _USUAL_BATCH = 64
@@ -30,7 +31,7 @@ class CRDConfig:
     positive: Literal["exact", "relaxed"] = "exact"  # the sample itself, or any of its class
 
     def __post_init__(self) -> None:
-        if min(self.temperature, self.kd_temperature) <= 0:
+        if not (self.temperature > 0 and self.kd_temperature > 0):
             raise ValueError(f"crd temperatures must be > 0, got {self.temperature}, {self.kd_temperature}")
         if min(self.crd_weight, self.ce_weight, self.kd_weight) < 0:
             weights = f"crd {self.crd_weight}, ce {self.ce_weight}, kd {self.kd_weight}"
@@ -41,19 +42,6 @@ class CRDConfig:
             )
         if not 0 <= self.momentum < 1:
             raise ValueError(f"crd.momentum must be in [0, 1), got {self.momentum}")
-
-
-class Embedding(nn.Module):
-    """A linear layer and division by the length: (B, D) to unit vectors (B, F)."""
-
-    def __init__(self, width: int, feature_dim: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(width, feature_dim)
-
-    def forward(self, embeddings: Tensor) -> Tensor:
-        """Return unit vectors; a zero vector has no direction and gives NaN, as in the published form."""
-        projected: Tensor = self.linear(embeddings)
-        return unit(projected)
 
 
 class CRD(Distiller[CRDConfig]):
@@ -68,8 +56,8 @@ class CRD(Distiller[CRDConfig]):
 
     def __init__(self, config: CRDConfig, pair: Pair) -> None:
         super().__init__(config, pair)
-        self.embed_student = Embedding(pair.student.embedding_width, config.feature_dim)
-        self.embed_teacher = Embedding(pair.require_teacher(self.name).embedding_width, config.feature_dim)
+        self.embed_student = UnitEmbedding(pair.student.embedding_width, config.feature_dim)
+        self.embed_teacher = UnitEmbedding(pair.require_teacher(self.name).embedding_width, config.feature_dim)
         self.student_memory: Tensor
         self.teacher_memory: Tensor
         self.student_constant: Tensor
@@ -136,17 +124,14 @@ class CRD(Distiller[CRDConfig]):
         index = batch.gather(batch.index)
         momentum = self.config.momentum
         for memory, latest in ((self.student_memory, student), (self.teacher_memory, teacher)):
-            memory[index] = unit(momentum * memory[index] + (1 - momentum) * batch.gather(latest).to(memory.dtype))
+            memory[index] = F.normalize(
+                momentum * memory[index] + (1 - momentum) * batch.gather(latest).to(memory.dtype), dim=1
+            )
 
     def _set_constant(self, constant: Tensor, scores: Tensor, batch: Batch) -> None:
         """Fix the normalising constant at the first batch: mean score times the size of the training set."""
         mean = batch.gather(scores.detach().mean().view(1)).mean() * self.student_memory.shape[0]
         constant.copy_(torch.where(constant < 0, mean.to(constant.dtype), constant))
-
-
-def unit(vectors: Tensor) -> Tensor:
-    """Divide each row of (B, F) by its length."""
-    return vectors / vectors.square().sum(1, keepdim=True).sqrt()
 
 
 def exponential_scores(anchors: Tensor, memory: Tensor, columns: Tensor, temperature: float) -> Tensor:

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from compressor.distiller import Batch, Distiller, ModelOutput, Needs, NetworkSpec, Pair, StageSpec, Terms
+from compressor.distiller import Batch, Distiller, ModelOutput, Needs, NetworkSpec, Pair, Terms
 from compressor.errors import UnsupportedPair
 from compressor.functional import logit_term
+from compressor.modules import MapRegressor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +23,7 @@ class FitNetConfig:
     teacher_stage: int | None = None  # >= 0, the teacher's; None takes the middle one
 
     def __post_init__(self) -> None:
-        if self.temperature <= 0:
+        if not self.temperature > 0:
             raise ValueError(f"fitnet.temperature must be > 0, got {self.temperature}")
         if min(self.hint_weight, self.ce_weight, self.kd_weight) < 0:
             weights = f"hint {self.hint_weight}, ce {self.ce_weight}, kd {self.kd_weight}"
@@ -30,27 +31,6 @@ class FitNetConfig:
         for key, stage in (("stage", self.stage), ("teacher_stage", self.teacher_stage)):
             if stage is not None and stage < 0:
                 raise ValueError(f"fitnet.{key} must be >= 0, got {stage}")
-
-
-class Regressor(nn.Module):
-    """Convolution, batch normalisation and ReLU from a student's map to the size of a teacher's.
-
-    The convolution halves or doubles the map where that is the difference, else shrinks it by an unpadded kernel. A
-    student's map that is smaller in another way keeps its size, and the teacher's map is averaged down to it.
-
-    Args:
-        student, teacher: channels and size of both maps.
-    """
-
-    def __init__(self, student: StageSpec, teacher: StageSpec) -> None:
-        super().__init__()
-        self.conv = _convolution(student, teacher)
-        self.bn = nn.BatchNorm2d(teacher.channels)
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """Return (B, C of the teacher, H, W) from the student's (B, C, H, W); gradient flows to both."""
-        regressed: Tensor = F.relu(self.bn(self.conv(maps)))
-        return regressed
 
 
 class FitNet(Distiller[FitNetConfig]):
@@ -65,7 +45,7 @@ class FitNet(Distiller[FitNetConfig]):
         teacher = pair.require_teacher(self.name)
         self.student_stage = hint_stage(pair.student, config.stage, "stage")
         self.teacher_stage = hint_stage(teacher, config.teacher_stage, "teacher_stage")
-        self.regressor = Regressor(pair.student.stages[self.student_stage], teacher.stages[self.teacher_stage])
+        self.regressor = MapRegressor(pair.student.stages[self.student_stage], teacher.stages[self.teacher_stage])
 
     @classmethod
     def check(cls, config: FitNetConfig, pair: Pair) -> None:
@@ -114,17 +94,6 @@ def hint_stage(network: NetworkSpec, wanted: int | None, key: str) -> int:
         raise UnsupportedPair(f"fitnet needs feature maps, and {network.name} shows none")
     if wanted is not None and wanted >= count:
         raise UnsupportedPair(
-            f"{network.name} has stages 0 to {count - 1}, not {wanted}", hint=f"--set method.{key}=0..{count - 1}"
+            f"{network.name} has stages 0 to {count - 1}, not {wanted}", hint=f"--set method.fitnet.{key}={count // 2}"
         )
     return count // 2 if wanted is None else wanted
-
-
-def _convolution(student: StageSpec, teacher: StageSpec) -> nn.Module:
-    sizes = ((student.height, teacher.height), (student.width, teacher.width))
-    if all(own == 2 * other for own, other in sizes):
-        return nn.Conv2d(student.channels, teacher.channels, kernel_size=3, stride=2, padding=1)
-    if all(2 * own == other for own, other in sizes):
-        return nn.ConvTranspose2d(student.channels, teacher.channels, kernel_size=4, stride=2, padding=1)
-    (own_height, height), (own_width, width) = sizes
-    kernel = (max(1, 1 + own_height - height), max(1, 1 + own_width - width))
-    return nn.Conv2d(student.channels, teacher.channels, kernel_size=kernel)

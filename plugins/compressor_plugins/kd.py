@@ -17,7 +17,7 @@ class KDConfig:
     kd_weight: float = 0.9  # >= 0, of the teacher
 
     def __post_init__(self) -> None:
-        if self.temperature <= 0:
+        if not self.temperature > 0:
             raise ValueError(f"kd.temperature must be > 0, got {self.temperature}")
         if min(self.ce_weight, self.kd_weight) < 0:
             raise ValueError(f"kd weights must be >= 0, got ce {self.ce_weight}, kd {self.kd_weight}")

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from compressor.distiller import Batch, Distiller, ModelOutput, Needs, Pair, Phase, Rotations, Schedule, Terms
 from compressor.functional import cosine_matrix, rank_of_target, select_by_error_level, soft_target_kl
+from compressor.modules import projection_head
 
 _VIEWS = 4
 WEIGHTINGS = {
@@ -39,7 +40,7 @@ class SSKDConfig:
 
     def __post_init__(self) -> None:
         for key in ("kd_temperature", "tf_temperature", "ss_temperature", "head_lr"):
-            if getattr(self, key) <= 0:
+            if not getattr(self, key) > 0:
                 raise ValueError(f"sskd.{key} must be > 0, got {getattr(self, key)}")
         for key in ("tf_ratio", "ss_ratio"):
             if not 0 <= getattr(self, key) <= 1:
@@ -48,6 +49,8 @@ class SSKDConfig:
             given = getattr(self, key)
             if given is not None and given < 0:
                 raise ValueError(f"sskd.{key} must be >= 0, got {given}")
+        if not all(0 < share < 1 for share in self.head_milestones):
+            raise ValueError(f"sskd.head_milestones must be in (0, 1), got {list(self.head_milestones)}")
         if self.head_epochs < 0:
             raise ValueError(f"sskd.head_epochs must be >= 0, got {self.head_epochs}")
 
@@ -74,16 +77,18 @@ class SSKD(Distiller[SSKDConfig]):
         self.teacher_head = projection_head(pair.require_teacher(self.name).embedding_width)
 
     def phases(self) -> Sequence[Phase]:
-        """Return the teacher's head phase, whose product belongs to the teacher, and the student's."""
+        """Return the teacher's head phase, whose product belongs to the teacher, and the student's.
+
+        Without a weight of ``ss`` nobody asks the head, and its phase is skipped.
+        """
         config = self.config
+        head_epochs = config.head_epochs if config.weight("ss_weight") else 0
         return (
             Phase(
                 name="head",
                 trains=("teacher_head",),
                 terms=self.head_terms,
-                schedule=Schedule(
-                    epochs=config.head_epochs, lr=config.head_lr, milestones=config.head_milestones, decay=0.1
-                ),
+                schedule=Schedule(epochs=head_epochs, lr=config.head_lr, milestones=config.head_milestones, decay=0.1),
                 runs_student=False,
                 artefact=True,
             ),
@@ -92,7 +97,7 @@ class SSKD(Distiller[SSKDConfig]):
 
     def head_terms(self, batch: Batch, student: ModelOutput, teacher: ModelOutput) -> Terms:
         """Return ``match``: cross entropy of the similarities against the true originals, without a temperature."""
-        similarity = view_similarity(self.teacher_head(teacher.embedding), batch.views)
+        similarity = view_similarity(self.teacher_head(teacher.embedding.detach()), batch.views)
         return {"match": F.cross_entropy(similarity, originals(similarity, batch.views))}
 
     def terms(self, batch: Batch, student: ModelOutput, teacher: ModelOutput) -> Terms:
@@ -119,11 +124,6 @@ class SSKD(Distiller[SSKDConfig]):
         if self.config.tf_ratio == 1:
             return None
         return kept_rows(teacher_turned, labels.repeat_interleave(views - 1), self.config.tf_ratio)
-
-
-def projection_head(width: int) -> nn.Sequential:
-    """Make Linear, ReLU, Linear of one width; keys ``0`` and ``2`` are those of published checkpoints."""
-    return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
 
 
 def split_views(rows: Tensor, views: int) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ import pytest
 
 from compressor.cli.faults import fault_of
 from compressor.cli.listeners import Lines, Quiet, listening
-from compressor.cli.live import Live, bar, fact
+from compressor.cli.live import Live, bar, epoch_line, fact
 from compressor.cli.manner import Manner, is_terminal, read_manner, wants_color, width
 from compressor.cli.output import Output
 from compressor.cli.summary import Spent, done_block, done_line, next_compare
@@ -143,25 +143,56 @@ def test_each_epoch_leaves_one_line_above_the_live_line() -> None:
         _told(live, *HEADING, _epoch(epoch=6, best_top1=70.0, best_epoch=5), _epoch())
     lines = [_plain(line) for line in _said(output).splitlines()]
     assert [line for line in lines if line.startswith("epoch")] == [
-        "epoch  6/30  loss 1.42 (kd 1.10 ce 0.32)  val top-1 71.3 (best 70.0 @5)  lr 0.087",
-        "epoch  7/30  loss 1.42 (kd 1.10 ce 0.32)  val top-1 71.3 (best 72.1 @6)  lr 0.087",
+        "epoch  6/30  loss 1.42 (kd 1.10 ce 0.32)  val 71.3 (best 70.0 @5)  lr 0.087",
+        "epoch  7/30  loss 1.42 (kd 1.10 ce 0.32)  val 71.3 (best 72.1 @6)  lr 0.087",
     ]
     assert lines[0].startswith("Teacher  resnet32x4")
     assert output.above is None
 
 
+def test_the_line_of_an_epoch_leaves_out_what_matters_least_before_it_would_wrap() -> None:
+    event = _epoch(epochs=300, lr=5e-05, terms={"ce": 0.1, "kd": 1.2, "ss": 0.5, "transform": 2.0})
+    head = "epoch   7/300  loss 1.42 (ce 0.10 kd 1.20 ss 0.50 transform 2.00)  val 71.3"
+    assert [epoch_line(event, columns=columns) for columns in (120, 97, 80, 20)] == [
+        f"{head} (best 72.1 @6)  lr 5e-05",
+        f"{head} (best 72.1 @6)",
+        head,
+        "epoch   7/300  loss ",
+    ]
+
+
+def test_between_the_last_epoch_and_the_result_the_live_line_says_what_happens() -> None:
+    live = Live(_output(terminal=True), now=lambda: MOMENT)
+    _told(live, _progress(lane="teacher", epoch=30), _epoch(lane="teacher", epoch=30))
+    assert live.picture().plain == ""
+    _told(live, _progress(epoch=30, step=269), _epoch(epoch=30, step=270))
+    assert live.picture().plain == "finishing: test images, latency, a fresh process loads the student"
+    _told(live, LaneDone(lane="kd s0", run="runs/x", metrics={"top1": 84.9}))
+    assert live.picture().plain == ""
+
+
 def test_many_lanes_are_drawn_as_a_board() -> None:
     output = _output(terminal=True)
     with Live(output, many=True, now=lambda: MOMENT) as live:
+        _told(live, *HEADING, *HEADING)
         _told(live, LaneDone(lane="scratch s0", run="x", metrics={"top1": 78.1}))
         _told(live, _epoch(lane="kd s0"), _progress(lane="kd s1", epoch=12))
         _told(live, LaneFailed(lane="dkd s0", message="loss became NaN at step 3", hint="--lr 0.2"))
         rows = live.picture().plain.splitlines()
+        _told(
+            live, _progress(lane="dkd head", phase="head"), PhaseStarted(lane="x", phase="y", step=0, steps=1, epochs=1)
+        )
+        assert live.picture().plain.splitlines()[3].startswith("dkd head epoch  7/30 [")
+        _told(live, _progress(lane="teacher"))
+        assert live.picture().plain.splitlines()[3].startswith("teacher epoch  7/30 [")
+    assert rows[3].startswith("epoch 12/30 [")
     assert rows[:3] == [
         "  scratch  s0 done 78.1",
         "  kd       s0 running 7/30 71.3 | s1 running 12/30",
         "  dkd      s0 failed",
     ]
+    assert _plain(_said(output)).count("Teacher  resnet32x4") == 1
+    assert "Run " not in _plain(_said(output))
     assert "warning: dkd s0 failed: loss became NaN at step 3 (--lr 0.2)" in _plain(_said(output))
     assert "epoch" not in _plain(_said(output)).split("warning")[0].replace(rows[3], "")
 
@@ -281,7 +312,8 @@ def test_the_done_block_says_worth_cost_place_and_next_step() -> None:
     assert done_block(DOCUMENT, Spent(531.2, 1003.4), next_command=following).splitlines() == [
         "Done in 8m51s (1,003 CPU-seconds, peak 1.1 GB)",
         "  student top-1  84.9   teacher 91.8   agreement 88.2 %   ECE 0.031",
-        "  size 5.0 M vs 21.3 M   latency 7.9 ms vs 24.1 ms (batch 1, 2 threads, median of 200)",
+        "  size 5.0 M vs 21.3 M",
+        "  latency 7.9 ms vs 24.1 ms (batch 1, 2 threads, median of 200)",
         "  model   runs/x/student",
         "  load    timm.create_model('local-dir:runs/x/student', pretrained=True)",
         "  next    compress compare --methods kd,sskd -t resnet34 -s resnet10t -d 'my data' --seeds 3   "

@@ -16,7 +16,8 @@ from compressor.engine.methods import method_config
 from compressor.errors import UsageError
 from compressor.models.create import create_model
 from compressor.models.taps import TappedModel, Wanted
-from compressor.registry import load_method, outline_faults
+from compressor.registry import load_method
+from compressor.testing import check_distiller
 
 SHORT = {"training.epochs": 1, "teacher_training.epochs": 2, "runtime.threads": 1}
 PAIR: dict[str, Any] = {"teacher": "resnet14", "student": "resnet8", "data": "digits"}
@@ -84,7 +85,7 @@ def test_the_pages_print_these_entry_points() -> None:
 def test_the_methods_of_the_tutorial_are_found_and_keep_the_contract() -> None:
     for name in ("hard_labels", "embedding_hint"):
         method = load_method(name)
-        assert outline_faults(method, name) == []
+        assert check_distiller(method) == []
     with pytest.raises(UsageError, match=r"hard_labels.teacher_share must be in \[0, 1\], got 2.0"):
         method_config(load_method("hard_labels"), {"teacher_share": 2.0})
 

@@ -10,7 +10,7 @@ import pytest
 from compressor.config import recipes as recipe_files
 from compressor.config.layers import Layer, Resolved, resolve
 from compressor.config.recipes import Recipe, all_recipes
-from compressor.config.settings import TrainingConfig
+from compressor.config.settings import RunConfig, TrainingConfig
 from compressor.engine.methods import method_config
 from compressor.errors import UsageError
 from compressor.models.catalogue import resolve_name
@@ -32,10 +32,7 @@ PAIRS = {
 }
 LIGHT = ("cifar_mobilenetv2_half", "cifar_shufflenetv1", "cifar_shufflenetv2")
 SSKD_NUMBERS = {
-    "ce_weight": 0.1,
-    "kd_weight": 0.9,
-    "tf_weight": 2.7,
-    "ss_weight": 10.0,
+    "weighting": "cifar",
     "kd_temperature": 4.0,
     "tf_temperature": 4.0,
     "ss_temperature": 0.5,
@@ -45,6 +42,7 @@ SSKD_NUMBERS = {
     "head_lr": 0.05,
     "head_milestones": [0.5, 0.75],
 }
+SSKD_WEIGHTS = {"ce_weight": 0.1, "kd_weight": 0.9, "tf_weight": 2.7, "ss_weight": 10.0}
 AUTOMATIC = {"base", "cifar10", "cifar100", "digits", "light-student", "light-teacher"}
 
 
@@ -54,6 +52,12 @@ def resolved(recipe: str | None = None, **values: Any) -> Resolved:
 
 def text_of(recipe: str) -> str:
     return files("compressor_zoo.recipes").joinpath(f"{recipe}.toml").read_text(encoding="utf-8")
+
+
+def weights_of(config: RunConfig) -> dict[str, float]:
+    """Return the weights that SSKD would use."""
+    settings = method_config(load_method("sskd"), config.method.settings)
+    return {key: settings.weight(key) for key in SSKD_WEIGHTS}
 
 
 def steps_of(training: TrainingConfig) -> list[int]:
@@ -77,6 +81,7 @@ def test_pair_is_the_published_one(name: str) -> None:
     assert resolve_name(student).registered == student
     assert config.method.name == "sskd"
     assert config.method.settings == SSKD_NUMBERS
+    assert weights_of(config) == SSKD_WEIGHTS
     comment = next(line for line in text_of(name).splitlines() if "Published" in line)
     assert [word.strip(",.") for word in comment.split() if word[0].isdigit()] == accuracies
 
@@ -152,10 +157,11 @@ def test_imagenet_has_the_numbers_of_the_independent_re_implementation() -> None
     training = config.training
     assert (training.epochs, training.lr, steps_of(training), training.batch_size) == (100, 0.1, [30, 60, 90], 85)
     assert (training.momentum, training.weight_decay) == (0.9, 5e-4)
-    changed = {"ce_weight": 1.0, "head_epochs": 30, "head_lr": 0.1}
+    changed = {"weighting": "imagenet", "head_epochs": 30, "head_lr": 0.1}
     head = config.method.settings["head_milestones"]
     assert [round(30 * share) for share in head] == [10, 20]
     assert config.method.settings == SSKD_NUMBERS | changed | {"head_milestones": head}
+    assert weights_of(config) == SSKD_WEIGHTS | {"ce_weight": 1.0}
 
 
 @pytest.mark.parametrize("name", sorted(AUTOMATIC | set(PAIRS) | {"sskd-cifar100", "sskd-imagenet"}))
@@ -170,9 +176,15 @@ def test_every_setting_of_a_method_is_one_the_method_has(name: str) -> None:
             assert getattr(made, key) == (tuple(value) if isinstance(value, list) else value)
 
 
-def test_defaults_of_sskd_are_the_authors_numbers() -> None:
+def test_defaults_of_sskd_are_the_numbers_of_its_recipe() -> None:
     settings = method_config(load_method("sskd"), {})
     assert {key: getattr(settings, key) for key in SSKD_NUMBERS} == SSKD_NUMBERS | {"head_milestones": (0.5, 0.75)}
+
+
+def test_another_weight_can_be_set_on_top_of_a_recipe() -> None:
+    config = resolved("sskd-vgg13-vgg8", method__ss_weight=5.0).config
+    assert weights_of(config) == SSKD_WEIGHTS | {"ss_weight": 5.0}
+    assert weights_of(resolved("sskd-vgg13-vgg8", method__weighting="imagenet").config)["ce_weight"] == 1.0
 
 
 @pytest.mark.parametrize(

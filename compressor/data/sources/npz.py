@@ -28,7 +28,8 @@ def load(path: Path) -> RawData:
         InputError: the file is missing or damaged, an array is missing or of another kind.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # numpy leaves a file it opened itself open when it turns out to be damaged.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except FileNotFoundError as cause:
         raise InputError(f"no file {path}") from cause

@@ -19,7 +19,7 @@ from torch import nn
 from compressor import storage
 from compressor.errors import InputError, StorageError
 from compressor.publishing import DataFacts, Publication, TeacherFacts, publish
-from compressor.publishing.facts import public_name
+from compressor.publishing.facts import public_command, public_name
 from compressor.storage.faults import FailingOperations
 
 FILES = ["LICENSE-NOTES.md", "README.md", "compress.json", "config.json", "model.safetensors"]
@@ -311,6 +311,58 @@ def test_public_names_tell_nothing_of_the_machine(given: str, shown: str):
     assert public_name(given) == shown
 
 
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("compress distill -d /home/me/flowers --out ~/x/y", "compress distill -d .../flowers --out .../y"),
+        (
+            "compress distill --data='/q w/e r' -t local-dir:/srv/t",
+            "compress distill --data='.../e r' -t local-dir:.../t",
+        ),
+        ("--set data.directory=/a/b\\ c/d\\ e -m kd", "--set data.directory=.../d\\ e -m kd"),
+        ("C:\\data\\flowers ~bob/x", ".../flowers .../x"),
+        ("compress distill -d ./private/x -t hf-hub:a/b", "compress distill -d ./private/x -t hf-hub:a/b"),
+        ("see https://huggingface.co/a/b or torch/cifar100", "see https://huggingface.co/a/b or torch/cifar100"),
+    ],
+)
+def test_absolute_paths_in_a_command_are_shortened_and_nothing_else_is(given: str, shown: str):
+    assert public_command(given) == shown
+
+
+def test_a_command_and_settings_with_paths_of_the_machine_say_that_they_were_shortened(tmp_path: Path):
+    given = facts(tiny(), command="compress distill -d /home/me/secret/x", settings={"bank": "/home/me/secret/b"})
+    publish(given, tmp_path / "student")
+    for name in FILES:
+        assert b"secret" not in (tmp_path / "student" / name).read_bytes()
+    card = (tmp_path / "student/README.md").read_text()
+    assert "The command, its paths shortened:\n\n```sh\ncompress distill -d .../x\n```" in card
+    assert "bank .../b" in card
+
+
+def test_the_check_in_this_process_finds_other_answers_too(tmp_path: Path):
+    module = randomised("resnet10t", num_classes=7)
+    given = facts(module, architecture="resnet10t", input_size=(3, 32, 32))
+    done = publish(given, tmp_path / "student", check="here")
+    assert done.difference == 0
+    assert timm.create_model(f"local-dir:{tmp_path / 'student'}", pretrained=True).num_classes == 7
+    module.layer1[0].act2 = nn.Tanh()  # the weights fit, the answers do not
+    with pytest.raises(InputError, match="answers differently when it is loaded again"):
+        publish(given, tmp_path / "other", check="here")
+    assert names_in(tmp_path) == ["student"]
+
+
+def test_the_check_in_this_process_starts_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("subprocess.run", lambda *given, **named: pytest.fail("a process was started"))
+    module = randomised("resnet10t", num_classes=7)
+    publish(facts(module, architecture="resnet10t", input_size=(3, 32, 32)), tmp_path / "student", check="here")
+
+
+def test_first_weights_that_are_not_random_are_told(tmp_path: Path):
+    publish(facts(tiny(), first_weights="the file first.safetensors"), tmp_path / "student")
+    assert "First weights: the file first.safetensors" in (tmp_path / "student/README.md").read_text()
+    assert storage.read_json(tmp_path / "student/compress.json")["student"]["first_weights"].endswith(".safetensors")
+
+
 def test_an_unknown_licence_is_told_everywhere(tmp_path: Path):
     done = publish(facts(tiny(), license=None), tmp_path / "student")
     assert any("no licence was given" in warning for warning in done.warnings)
@@ -371,6 +423,8 @@ def test_facts_that_do_not_fit_the_student_are_refused(tmp_path: Path, changes: 
         ({"architecture": "resnet10t", "factory": "a:b"}, "None beside an architecture"),
         ({"requires": ("os; rm",)}, "importable names"),
         ({"started_from": "runs/a/b"}, "organisation/name"),
+        ({"license": "do what you like"}, "license must be an id of the hub"),
+        ({"license": "no"}, "license must be an id of the hub"),
     ],
 )
 def test_impossible_facts_are_refused_where_they_are_born(changes: dict[str, Any], words: str):
