@@ -28,6 +28,11 @@ class Warned(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Stopping(Event):
+    """Somebody asked the run to stop: it ends its step, saves, and stops; a second Ctrl-C ends it at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class PhaseStarted(Event):
     """A phase begins or resumes at ``step`` of ``steps``."""
 

@@ -20,7 +20,8 @@ class UnitEmbedding(nn.Module):
     """A linear layer and division by the length: (B, D) to (B, F), rows of length 1.
 
     Args:
-        width: D. feature_dim: F.
+        width: D.
+        feature_dim: F.
 
     Source: Tian et al. 2020, arXiv:1910.10699, section 3.2; with a bias, as in the authors' code.
     """
@@ -45,7 +46,8 @@ class MapRegressor(nn.Module):
     * a student's map that is smaller in any other way keeps its size there: average the teacher's down to it.
 
     Args:
-        student, teacher: channels and size of both maps.
+        student: channels and size of the student's map.
+        teacher: those of the teacher's.
 
     Source: Romero et al. 2015, arXiv:1412.6550, section 2.2. The first three geometries are those of the CIFAR-100
     benchmark RepDistiller, which refuses the fourth.

@@ -9,6 +9,11 @@ from pathlib import Path
 import pytest
 
 
+def pytest_configure() -> None:
+    """The hub's client reads this once, when it is imported."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+
+
 @pytest.fixture(autouse=True)
 def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Keep a test away from the user's files and from other tests; gives the working folder."""
@@ -22,7 +27,7 @@ def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def tiny_bank(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def tiny_bank(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Train the tiny teacher once; returns a cache folder that holds it, to be copied and never changed."""
     from tiny_runs import train_bank
 
@@ -37,7 +42,7 @@ def tiny_bank(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
                 del os.environ[key]
             else:
                 os.environ[key] = value
-    yield root / "cache"
+    return root / "cache"
 
 
 @pytest.fixture

@@ -11,6 +11,8 @@ from compressor.cli.command import Ask, command
 from compressor.cli.faults import fault_of
 from compressor.cli.help import MAIN
 from compressor.cli.options import RUN, without
+from compressor.comparison.gate import parse
+from compressor.config.settings import BASELINE
 from compressor.errors import GateError, UsageError
 
 if TYPE_CHECKING:
@@ -94,6 +96,8 @@ def compare(
             show_config(ask.output, resolved)
             return
         names = _words(methods, "--methods")
+        if fail_under is not None:
+            parse(fail_under, [*names, BASELINE])
         made = _of_grid(ask, resolved.config, names, seeds, _pairs(pairs), baseline, out)
     failure = None if fail_under is None else _gate(made, fail_under)
     _tell(ask, made, failure)

@@ -8,6 +8,7 @@ import typer
 
 from compressor.cli.command import Ask, command
 from compressor.cli.help import MAIN
+from compressor.cli.names import check_names
 from compressor.cli.options import RUN, SETTINGS
 from compressor.cli.output import Output
 from compressor.cli.summary import Spent, done_block, done_line, next_compare, rehearsed
@@ -64,6 +65,9 @@ def distill(
         show_config(ask.output, resolved)
         return
     config = resolved.config
+    check_names(config, None)
+    if not fresh and not dry_run and _told_before(ask, config, out):
+        return
     begin(ask, config)
     if dry_run:
         _rehearse(ask, config)
@@ -71,9 +75,22 @@ def distill(
     _distill(ask, config, out, fresh)
 
 
+def _told_before(ask: Ask, config: "RunConfig", out: Path | None) -> bool:
+    """Tell the result of a run that is finished already, at once: torch is not imported."""
+    from compressor.engine.folders import default_folder, finished
+    from compressor.engine.results import RunResult
+
+    folder = out or default_folder(config)
+    values = finished(folder, config)
+    if values is None:
+        return False
+    ask.output.talk(f"Run {folder} is already complete." if ask.output.terminal else f"run {folder} already complete")
+    _tell(ask.output, config, RunResult(values), Spent(0.0, 0.0, before=True))
+    return True
+
+
 def begin(ask: Ask, config: "RunConfig", methods: list[str] | None = None, seeds: int = 1) -> None:
     """Check names, say who is at work, and prepare the process; imports torch."""
-    from compressor.cli.names import check_names
     from compressor.cli.process import physical_cores, prepare_process
 
     check_names(config, methods)

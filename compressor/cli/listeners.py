@@ -6,11 +6,23 @@ from contextlib import contextmanager
 
 from compressor.cli.output import Output
 from compressor.cli.wording import stamp
-from compressor.events import EpochDone, Event, Fact, LaneDone, LaneFailed, Listener, PhaseStarted, Progress, Warned
+from compressor.events import (
+    EpochDone,
+    Event,
+    Fact,
+    LaneDone,
+    LaneFailed,
+    Listener,
+    PhaseStarted,
+    Progress,
+    Stopping,
+    Warned,
+)
 
 _LONGEST = 200
 _EVERY = 60.0  # seconds between lines inside a long epoch
 MAIN_PHASE = "student"
+STOPPING = "Stopping after this step (Ctrl-C again to stop now)"
 
 
 @contextmanager
@@ -41,6 +53,8 @@ class Quiet:
             self._output.warn(event.message)
         elif isinstance(event, LaneFailed):
             self._output.warn(failure(event))
+        elif isinstance(event, Stopping):
+            self._output.talk(STOPPING)
 
 
 class Lines:
@@ -66,7 +80,7 @@ class Lines:
 
     def __call__(self, event: Event) -> None:
         """Hear an event."""
-        if isinstance(event, (Warned, LaneFailed)):
+        if isinstance(event, (Warned, LaneFailed, Stopping)):
             Quiet(self._output)(event)
         elif isinstance(event, Fact):
             title = event.title.lower()

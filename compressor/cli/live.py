@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.live import Live as RichLive
 from rich.text import Text
 
-from compressor.cli.listeners import MAIN_PHASE, failure
+from compressor.cli.listeners import MAIN_PHASE, STOPPING, failure
 from compressor.cli.output import Output
 from compressor.cli.wording import accuracy, clock, duration, terms
-from compressor.events import EpochDone, Event, Fact, LaneDone, LaneFailed, PhaseStarted, Progress, Warned
+from compressor.events import EpochDone, Event, Fact, LaneDone, LaneFailed, PhaseStarted, Progress, Stopping, Warned
 
 _TITLE = 9
 _BAR = 28
@@ -75,6 +75,8 @@ class Live:
                 self.say(fact(event, self._output.columns))
         elif isinstance(event, Warned):
             self._output.warn(event.message)
+        elif isinstance(event, Stopping):
+            self.say(STOPPING)
         elif isinstance(event, LaneFailed):
             self._lane(event).state = "failed"
             self._output.warn(failure(event))

@@ -7,7 +7,7 @@ from typing import Any
 
 from compressor.comparison.table import CellRecord, Row, make_rows, sentence, write_tables
 from compressor.config.settings import BASELINE, RunConfig, differing_keys
-from compressor.engine.folders import default_folder
+from compressor.engine.folders import default_folder, finished
 from compressor.engine.history import read_run
 from compressor.engine.inputs import Objects, object_names
 from compressor.engine.jobs import Cell, Outcome
@@ -15,7 +15,7 @@ from compressor.engine.methods import known_settings
 from compressor.engine.names import safe
 from compressor.engine.runs import run_cells
 from compressor.errors import CompressorError, InputError, UsageError, suggestion
-from compressor.events import Listener, silent
+from compressor.events import Fact, Listener, silent
 from compressor.storage import ensure_folder, preflight, write_json
 
 ConfigFor = Callable[[Mapping[str, Any]], RunConfig]
@@ -104,6 +104,12 @@ def compare(
     plan = [(teacher, student, seed) for teacher, student in both for seed in range(seeds)]
     brought = objects or Objects()
     groups = [_group(config_for, names, place, folder, brought) for place in plan]
+    cells = [cell for group in groups for cell in group]
+    done = sum(finished(cell.folder, cell.config) is not None for cell in cells)
+    text = (
+        f"{len(cells)} ({len(names)} methods, {seeds} seed{'s' * (seeds > 1)}): {done} done, {len(cells) - done} to run"
+    )
+    listener(Fact(title="Cells", text=text))
     outcomes: list[Outcome] = []
     for group in groups:
         outcomes += run_cells(group, listener=listener, command=command, objects=brought)

@@ -31,7 +31,7 @@ from compressor.engine.trainer import PhaseLoop
 from compressor.errors import InputError
 from compressor.events import Fact
 from compressor.models.catalogue import resolve_name
-from compressor.models.create import BuiltModel, build
+from compressor.models.create import BuiltModel, build, pretrained_classes
 from compressor.models.taps import TappedModel, Wanted
 from compressor.storage import (
     RunLock,
@@ -113,6 +113,14 @@ def teacher_run(config: RunConfig) -> RunConfig:
         training=config.teacher_training,
         data=replace(config.data, shots=None),
     )
+
+
+def with_fitting_weights(config: RunConfig, data: DataSet) -> RunConfig:
+    """Take timm's published weights for a teacher that nothing else is said of, where their classes are as many."""
+    name = resolve_name(config.teacher.name, role="teacher")
+    if config.teacher.weights is not None or pretrained_classes(name) != data.num_classes:
+        return config
+    return replace(config, teacher=replace(config.teacher, weights="pretrained"))
 
 
 def build_teacher(config: RunConfig, data: DataSet) -> BuiltModel:
@@ -214,7 +222,7 @@ def teacher_lane(config: RunConfig, session: Session) -> Lane:
         train_size=len(session.data.teacher_train),
         class_counts=class_counts(session.data.teacher_train.labels, session.data.num_classes),
     )
-    return Lane(
+    lane = Lane(
         name="teacher",
         student=TappedModel(net, owner="student"),
         distiller=build_distiller(method, settings, pair, run.seed),
@@ -222,6 +230,8 @@ def teacher_lane(config: RunConfig, session: Session) -> Lane:
         seed=run.seed,
         runtime=session.runtime,
     )
+    lane.rate_option = "--set teacher_training.lr="
+    return lane
 
 
 def read_record(folder: Path) -> TeacherRecord:

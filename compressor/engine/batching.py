@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from compressor.config.settings import TrainingConfig
 from compressor.errors import UsageError
 from compressor.streams import generator
 
@@ -42,6 +43,21 @@ class Batching:
                 f"batches of {self.batch_size} cannot be cut into {self.parts_each * self.world} parts of at least two",
                 hint="a larger --batch-size, or fewer --micro-batches",
             )
+
+    @staticmethod
+    def of(
+        training: TrainingConfig, count: int, purpose: str, seed: int, *, world: int = 1, rank: int = 0
+    ) -> "Batching":
+        """Make the batching that a run's settings ask for; errors as above."""
+        return Batching(
+            count=count,
+            batch_size=training.batch_size,
+            micro_batches=training.micro_batches,
+            purpose=f"order/{purpose}",
+            seed=seed,
+            world=world,
+            rank=rank,
+        )
 
     @property
     def parts_each(self) -> int:

@@ -1,5 +1,7 @@
 """The heading of a run: who teaches, who learns, from what, how, and where it is kept."""
 
+from dataclasses import asdict
+
 from torch import nn
 
 from compressor.data.types import DataSet
@@ -33,7 +35,7 @@ def about_lane(job: Job, session: Session) -> list[Fact]:
     share = ""
     if session.teacher is not None:
         share = f"   {100 * parameter_count(net) / parameter_count(session.teacher.tapped.net):.0f} % of teacher"
-    settings = ", ".join(f"{key} {value}" for key, value in config.method.settings.items()) or "its defaults"
+    settings = ", ".join(f"{key} {value}" for key, value in asdict(job.settings).items() if value is not None)
     training = config.training
     place = job.resumed
     state = (

@@ -13,6 +13,7 @@ from torch import nn
 from compressor.config.settings import RunConfig
 from compressor.data.types import DataSet
 from compressor.distiller import Needs, Pair
+from compressor.engine.batching import Batching
 from compressor.engine.checkpoint import Checkpoints, Place
 from compressor.engine.finish import environment
 from compressor.engine.history import RunLog
@@ -98,6 +99,7 @@ def prepare(job: Job, data: DataSet, teacher_net: nn.Module | None, student_net:
     config, needs = job.cell.config, job.needs
     if config.training.select == "best" and data.val is None:
         raise UsageError("--select best needs held-out images", hint="--val-split 0.1")
+    Batching.of(config.training, len(data.train), "student", config.seed)
     student = build_student(config.student, data, config.seed, student_net)
     wanted = wanted_of(needs)
     teacher_spec = None

@@ -101,6 +101,7 @@ class Lane:
 
     Attributes:
         saved: names of the method's modules that belong to this lane's state; None for all of them.
+        rate_option: what the user types to change the learning rate, up to its value.
     """
 
     def __init__(
@@ -122,6 +123,7 @@ class Lane:
         self.needs = type(distiller).needs_for(distiller.config)
         self.phases = tuple(distiller.phases() if phases is None else phases)
         self.saved: tuple[str, ...] | None = None
+        self.rate_option = "--lr "
         self.position = Position()
         self.meter = Meter()
         self.best = Best()
@@ -130,6 +132,11 @@ class Lane:
         self._may_train = {id(parameter) for parameter in student.parameters() if parameter.requires_grad}
         self._begun: int | None = None
         self.ema: ModelEmaV3 | None = None
+
+    @property
+    def scaled(self) -> bool:
+        """Whether passes run in less than float32."""
+        return self.runtime.precision != "fp32"
 
     @property
     def phase(self) -> Phase:
@@ -223,7 +230,7 @@ class Lane:
                 kind = "NaN" if torch.isnan(torch.as_tensor(value)) else "infinite"
                 raise TrainingError(
                     f"{self.name}: loss became {kind} at step {self.position.step} (term {name!r}, lr {rate:g})",
-                    hint=f"--lr {rate / 4:g}, or --precision fp32",
+                    hint=f"{self.rate_option}{rate / 4:g}" + (", or --precision fp32" if self.scaled else ""),
                     code="training.not_finite",
                 )
 

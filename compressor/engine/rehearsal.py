@@ -10,7 +10,7 @@ from torch import nn
 
 from compressor.config.settings import RunConfig
 from compressor.data.types import Augmentation, DataSet
-from compressor.engine.bank import build_teacher, folder_of, read_record, teacher_lane
+from compressor.engine.bank import build_teacher, folder_of, read_record, teacher_lane, with_fitting_weights
 from compressor.engine.folders import default_folder
 from compressor.engine.headings import about_data, about_lane, about_teacher
 from compressor.engine.history import RunLog
@@ -86,6 +86,7 @@ def rehearse(config: RunConfig, *, listener: Listener = silent) -> Rehearsal:
     listener(about_data(data))
     cell = Cell(config, default_folder(config))
     job = Job(cell, method, settings, Outcome(cell))
+    config = with_fitting_weights(config, data) if job.needs.teacher else config
     built = build_teacher(config, data) if job.needs.teacher else None
     prepare(job, data, None if built is None else built.module, None)
     session = _session(config, data, runtime, listener)

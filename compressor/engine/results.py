@@ -16,7 +16,7 @@ class RunResult:
     """A finished run.
 
     Args:
-        document: ``schema, status, exit, run, method, seed, student, teacher, metrics, cost, config_sha256, ...``;
+        values: ``schema, status, exit, run, method, seed, student, teacher, metrics, cost, config_sha256, ...``;
             plain JSON values, the same as in ``result.json``.
         model: the trained student on the CPU in eval mode; None when the run was finished before this call.
     """

@@ -9,7 +9,7 @@ from torch import nn
 
 from compressor.config.settings import RunConfig
 from compressor.data.types import Augmentation, DataSet
-from compressor.engine.bank import build_teacher
+from compressor.engine.bank import build_teacher, with_fitting_weights
 from compressor.engine.finish import Finisher
 from compressor.engine.folders import default_folder, finished, open_folder
 from compressor.engine.headings import about_data, about_lane, about_teacher
@@ -25,7 +25,7 @@ from compressor.engine.runtime import Runtime
 from compressor.engine.session import Session, Teacher
 from compressor.engine.teachers import freeze, ready_teacher
 from compressor.errors import CompressorError, UsageError
-from compressor.events import Fact, LaneDone, LaneFailed, Listener, Warned, silent
+from compressor.events import Fact, LaneDone, LaneFailed, Listener, Stopping, Warned, silent
 from compressor.models.create import BuiltModel, parameter_count
 
 _BYTES_A_PARAMETER = 4 * 3 * 3  # float32; weights, momentum and a best copy; two checkpoints and one being written
@@ -155,6 +155,7 @@ class _Group:
     def _build_teacher(self, data: DataSet) -> BuiltModel | None:
         if self.objects.teacher is not None or not any(job.needs.teacher for job in self.jobs):
             return None
+        self.config = with_fitting_weights(self.config, data)
         return build_teacher(self.config, data)
 
     def _open(self, job: Job, stack: ExitStack, fresh: bool) -> None:
@@ -199,7 +200,7 @@ class _Group:
         self.listener(LaneDone(lane=job.cell.name, run=str(job.root), metrics=result.metrics))
 
     def _stopping(self) -> None:
-        self.listener(Warned(message="Stopping after this step (Ctrl-C again to stop now)"))
+        self.listener(Stopping())
 
     def _warn_of_slow_precision(self, runtime: Runtime) -> None:
         if runtime.device.type == "cpu" and runtime.precision != "fp32":

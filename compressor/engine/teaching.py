@@ -14,7 +14,7 @@ from compressor.engine.runtime import Runtime
 from compressor.engine.session import Session
 from compressor.engine.teachers import ready_teacher
 from compressor.errors import InputError
-from compressor.events import Fact, Listener, Warned, silent
+from compressor.events import Fact, Listener, Stopping, silent
 from compressor.storage import is_complete, set_aside, sha256_file
 
 
@@ -40,7 +40,7 @@ def teach(
     if fresh and is_complete(folder):
         aside = set_aside(folder)
         listener(Fact(title="Teacher", text=f"the old one is now {aside}"))
-    with StopRequest(config.runtime.time_budget, lambda: listener(Warned(message="Stopping after this step"))) as stop:
+    with StopRequest(config.runtime.time_budget, lambda: listener(Stopping())) as stop:
         wanted = config.data
         session = Session(
             data=data,

@@ -57,6 +57,11 @@ class PhaseLoop:
         self.split = split
         self.evaluate = evaluate and session.data.val is not None
         self.seed = first.seed
+        self.batching = Batching.of(
+            first.training, len(split), order, first.seed, world=session.runtime.world, rank=session.runtime.rank
+        )
+        self.evaluate = evaluate and session.data.val is not None
+        self.seed = first.seed
         self.batching = Batching(
             count=len(split),
             batch_size=first.training.batch_size,

@@ -88,6 +88,14 @@ def default_size(name: ModelName) -> int:
     return 224 if settings is None else int(settings.input_size[-1])
 
 
+def pretrained_classes(name: ModelName) -> int | None:
+    """Return how many classes timm's published weights of a network tell apart, None where it has none."""
+    if name.kind != "timm":
+        return None
+    settings = timm.get_pretrained_cfg(name.registered, allow_unregistered=True)
+    return int(settings.num_classes) if settings is not None and settings.has_weights else None
+
+
 def _timm_model(registered: str, name: ModelName, *, pretrained: bool, arguments: Mapping[str, Any]) -> nn.Module:
     try:
         module = timm.create_model(registered, pretrained=pretrained, **arguments)

@@ -17,7 +17,7 @@ from compressor.errors import UsageError
 from compressor.models.create import create_model
 from compressor.models.taps import TappedModel, Wanted
 from compressor.registry import load_method
-from compressor.testing import check_distiller
+from compressor.testing import check_architecture, check_distiller
 
 SHORT = {"training.epochs": 1, "teacher_training.epochs": 2, "runtime.threads": 1}
 PAIR: dict[str, Any] = {"teacher": "resnet14", "student": "resnet8", "data": "digits"}
@@ -127,6 +127,7 @@ def test_the_method_with_a_head_and_a_phase_trains_a_network_that_a_plugin_bring
 
 @pytest.mark.usefixtures("plugin")
 def test_the_network_of_the_page_shows_what_methods_ask_for() -> None:
+    assert check_architecture("my_tiny_net") == []
     network = create_model("my_tiny_net", num_classes=7)
     output = TappedModel(network, owner="student")(torch.zeros(2, 3, 8, 8), Wanted(True, True, True))
     assert output.logits.shape == (2, 7)

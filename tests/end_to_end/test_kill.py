@@ -33,7 +33,12 @@ SETTINGS = {
     "runtime.save_every": 0.02,
     "runtime.threads": 1,
 }
-COMMAND = ["distill", "--out", "run", *(word for key, value in SETTINGS.items() for word in ("--set", f"{key}={value}"))]
+COMMAND = [
+    "distill",
+    "--out",
+    "run",
+    *(word for key, value in SETTINGS.items() for word in ("--set", f"{key}={value}")),
+]
 
 
 @dataclass(frozen=True)

@@ -203,7 +203,7 @@ def plain_labels(case: Case) -> Tensor:
 def stable(case: Case) -> bool:
     """Whether the official selection, whose sort is not stable, took the rows that a stable one takes."""
     return not (case.meta["tie_at_cut_tf"] or case.meta["tie_at_cut_ss"]) or bool(
-        case.meta["equals_stable_ascending_tiebreak"]
+        case.meta.get("equals_stable_ascending_tiebreak", False)
     )
 
 
@@ -303,8 +303,13 @@ def test_head_itself(name: str) -> None:
     head = projection_head(embedding.shape[1]).double()
     head.load_state_dict({key.removeprefix("proj_head."): value for key, value in case.param.items() if "proj" in key})
     classifier = (case.param["backbone.fc.weight"], case.param["backbone.fc.bias"])
-    assert close(head(embedding).detach(), case.out["rep"], rtol=1e-9)
-    assert close(F.linear(embedding, *classifier), case.out["logits"], rtol=1e-9)
+    projected, logits = head(embedding), F.linear(embedding, *classifier)
+    assert close(projected.detach(), case.out["rep"], rtol=1e-9)
+    assert close(logits, case.out["logits"], rtol=1e-9)
+    loss = projected.square().sum() + logits.sum()  # any scalar would do; this is the recorded one
+    loss.backward()
+    assert same(loss, case.out["loss"])
+    assert gradient_is(head[0].weight, case.grad["proj_head.0.weight"])
 
 
 def test_no_case_of_our_methods_is_passed_over() -> None:

@@ -96,7 +96,7 @@ def test_failed_cell_is_a_row_and_exit_5(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_method_that_cannot_be_imported_stops_the_comparison_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
     plant(monkeypatch, broken="tiny_methods:Nowhere")
-    with pytest.raises(InputError, match="method 'broken' .* cannot be imported"):
+    with pytest.raises(InputError, match=r"method 'broken' .* cannot be imported"):
         tiny_compare("broken", "kd")
     assert not Path("cmp").exists()
 

@@ -114,9 +114,7 @@ def test_untrained_own_teacher_is_refused() -> None:
 
 
 def test_own_teacher_of_other_classes_is_refused_with_both_numbers() -> None:
-    with pytest.raises(
-        InputError, match="teacher OwnNetwork has 7 classes, data tiny.npz has 10|teacher .*has 7 classes"
-    ):
+    with pytest.raises(InputError, match=r"teacher .*has 7 classes, data tiny\.npz has 10"):
         compressor.distill(
             method="kd",
             teacher=OwnNetwork(8, num_classes=7),

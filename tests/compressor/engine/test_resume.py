@@ -164,7 +164,7 @@ def test_data_that_changed_under_a_run_is_refused(tiny: Path, monkeypatch: pytes
         tiny_run("scratch")
     stop_after(monkeypatch, None)
     write_data(tiny, brighter=9)
-    with pytest.raises(InputError, match="the data changed since .*run was begun"):
+    with pytest.raises(InputError, match=r"the data changed since .*run was begun"):
         tiny_run("scratch")
 
 

@@ -10,8 +10,7 @@ import pytest
 from tiny_runs import Recorder, checkpoint_folders, stop_after, student_sha, tiny_config, tiny_run
 
 from compressor.engine.folders import default_folder
-from compressor.engine.launch import distill as launch
-from compressor.errors import InputError, StorageError, Stopped, UsageError
+from compressor.errors import InputError, Stopped, StorageError, UsageError
 from compressor.events import Fact, Warned
 from compressor.storage import read_json
 
@@ -46,7 +45,7 @@ def test_finished_run_returns_its_result_and_touches_nothing(tiny: Path) -> None
 def test_finished_run_is_told_without_the_data(tiny: Path) -> None:
     first = tiny_run("kd")
     (tiny / "tiny.npz").unlink()
-    assert launch(tiny_config("kd"), out=Path("run")).document() == first.document()
+    assert tiny_run("kd").document() == first.document()
 
 
 def test_run_folder_holds_what_was_promised_and_no_pickle(tiny: Path) -> None:

@@ -159,7 +159,7 @@ def test_class_order_that_differs_names_the_first_difference(tiny: Path) -> None
     names = np.array(["0", "1", "3", "2", "4", "5", "6", "7", "8", "9"])
     np.savez("renamed.npz", **arrays, class_names=names)
     with pytest.raises(
-        InputError, match="class order differs: index 2 is '2' in the teacher, '3' in renamed.npz"
+        InputError, match=r"class order differs: index 2 is '2' in the teacher, '3' in renamed\.npz"
     ) as caught:
         tiny_run("kd", data__source="renamed.npz", teacher__weights=str(banked()))
     assert caught.value.code == "teacher.class_order"

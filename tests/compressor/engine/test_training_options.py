@@ -1,12 +1,22 @@
 """What settings of the training mean, each seen in the weights or the records of a tiny run."""
 
 import csv
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
-from tiny_runs import STEPS_PER_EPOCH, Recorder, student_sha, tiny_config, tiny_run
+from tiny_runs import (
+    STEPS_PER_EPOCH,
+    Recorder,
+    checkpoint_folders,
+    student_sha,
+    tiny_config,
+    tiny_run,
+    until_done,
+)
 
+from compressor.engine.results import RunResult
 from compressor.engine.runtime import Runtime
 from compressor.errors import UsageError
 from compressor.events import EpochDone, Warned
@@ -32,14 +42,25 @@ def test_one_micro_batch_is_no_micro_batch_and_two_are_near() -> None:
     assert halves.values["cost"]["steps"] == whole.values["cost"]["steps"] == 2 * STEPS_PER_EPOCH
 
 
-def test_published_average_follows_its_recurrence() -> None:
-    plain = tiny_run("scratch", out="plain")
-    averaged = tiny_run("scratch", out="ema", training__ema_decay=0.5)
-    assert student_sha(plain) != student_sha(averaged)
-    one = tiny_run("scratch", out="one", training__ema_decay=1e-12)  # forgets at once: the last weights
-    last, near = weights("plain"), weights("one")
-    assert one.values["student"]["sha256"] is not None
-    assert all(torch.allclose(last[name], near[name], rtol=1e-5, atol=1e-6) for name in last if "num_b" not in name)
+def test_moving_average_follows_its_recurrence_and_is_what_is_published(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def one_more_step() -> RunResult:
+        if Path("ema").exists():
+            seen.append(read_tensors(checkpoint_folders(Path("ema"))[-1] / "lane.safetensors"))
+        return tiny_run("scratch", out="ema", training__ema_decay=0.75, training__lr=0.01)
+
+    result, stops = until_done(monkeypatch, 1, one_more_step)
+    assert stops == len(seen) == 2 * STEPS_PER_EPOCH
+    parameters = [name.removeprefix("student/") for name in seen[0] if name.startswith("student/") and "bn" not in name]
+    for before, after in pairwise(seen):
+        for name in parameters:
+            by_hand = 0.75 * before[f"ema/{name}"] + 0.25 * after[f"student/{name}"]
+            assert torch.allclose(after[f"ema/{name}"], by_hand, rtol=1e-5, atol=1e-7), name
+    published = weights("ema")
+    assert all(torch.equal(value, seen[-1][f"ema/{name}"]) for name, value in published.items())
+    assert not all(torch.equal(value, seen[-1][f"student/{name}"]) for name, value in published.items())
+    assert result.metrics["top1"] >= 0
 
 
 def test_selected_epoch_is_the_best_on_held_out_images_and_last_is_the_last() -> None:
