@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from compressor.engine.history import RunLog
 from compressor.engine.lanes import Lane
 from compressor.engine.optimisation import schedule_of
 from compressor.engine.session import Seat, Session
+from compressor.engine.snapshots import restore
 from compressor.engine.trainer import PhaseLoop
 from compressor.errors import InputError
 from compressor.events import Fact
@@ -46,7 +48,7 @@ def supply(lane: Lane, session: Session) -> None:
     key = artefact_key(lane, session)
     name = f"{lane.module.distiller.name}-{phase.name}-{key[:12]}"
     folder = cache_folder() / "artefacts" / name
-    if session.runtime.is_main and not is_complete(folder):
+    if session.runtime.any_of(not is_complete(folder)):
         _train(lane, session, phase, folder, key)
     session.runtime.wait_for_everyone()
     _load(lane, phase, folder)
@@ -79,9 +81,8 @@ _DECISIVE = ("batch_size", "optimizer", "momentum", "nesterov", "weight_decay", 
 
 def _train(lane: Lane, session: Session, phase: Phase, folder: Path, key: str) -> None:
     work = ensure_folder(folder.with_name(f"{folder.name}.work"))
-    with RunLock(work):
-        if is_complete(folder):
-            return
+    main = session.runtime.is_main
+    with RunLock(work) if main else nullcontext():
         student = TappedModel(nn.Identity(), owner="student")
         training = replace(lane.training, ema_decay=0.0, select="last")
         own = Lane(
@@ -99,8 +100,6 @@ def _train(lane: Lane, session: Session, phase: Phase, folder: Path, key: str) -
         checkpoints = Checkpoints(work, key)
         places, _ = checkpoints.whole()
         if places:
-            from compressor.engine.snapshots import restore
-
             restore(own, *checkpoints.read(places[-1]))
         assert session.teacher is not None
         seat = Seat(own, session.teacher.normalisation, checkpoints, RunLog(None))
@@ -111,8 +110,10 @@ def _train(lane: Lane, session: Session, phase: Phase, folder: Path, key: str) -
         def fill(target: Path) -> None:
             write_tensors(target / "artefact.safetensors", tensors)
 
-        write_folder(folder, fill, config_sha256=key, what=phase.name)
-    remove_tree(work)
+        if main:
+            write_folder(folder, fill, config_sha256=key, what=phase.name, replace=True)
+    if main:
+        remove_tree(work)
 
 
 def _start_afresh(lane: Lane, phase: Phase) -> None:

@@ -6,6 +6,7 @@ as any run does.
 
 import hashlib
 import json
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -144,9 +145,8 @@ def supply(config: RunConfig, session: Session) -> TeacherRecord:
     """
     key = teacher_key(config, session.data)
     folder = folder_of(config, session.data)
-    if not is_complete(folder):
-        if session.runtime.is_main:
-            _train(config, session, folder, key)
+    if session.runtime.any_of(not is_complete(folder)):
+        _train(config, session, folder, key)
         session.runtime.wait_for_everyone()
     return read_record(folder)
 
@@ -154,9 +154,8 @@ def supply(config: RunConfig, session: Session) -> TeacherRecord:
 def _train(config: RunConfig, session: Session, folder: Path, key: str) -> None:
     work = ensure_folder(folder.with_name(f"{folder.name}.work"))
     session.listener(Fact(lane="teacher", title="Teacher", text=f"the bank has none: training {config.teacher.name}"))
-    with RunLock(work):
-        if is_complete(folder):
-            return
+    main = session.runtime.is_main
+    with RunLock(work) if main else nullcontext():
         lane = teacher_lane(config, session)
         checkpoints = Checkpoints(work, key)
         lane.begin()
@@ -166,8 +165,10 @@ def _train(config: RunConfig, session: Session, folder: Path, key: str) -> None:
         seat = Seat(lane, data_normalisation(session.data), checkpoints, RunLog(None))
         alone = replace(session, teacher=None, fail_fast=True)
         PhaseLoop([seat], alone, session.data.teacher_train, order="student", evaluate=True).run()
-        keep(lane.trained, config, session, folder, key, origin="trained here", normalisation=seat.normalisation)
-    remove_tree(work)
+        if main:
+            keep(lane.trained, config, session, folder, key, origin="trained here", normalisation=seat.normalisation)
+    if main:
+        remove_tree(work)
 
 
 def keep(

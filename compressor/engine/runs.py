@@ -24,7 +24,7 @@ from compressor.engine.results import RunResult
 from compressor.engine.runtime import Runtime
 from compressor.engine.session import Session, Teacher
 from compressor.engine.teachers import freeze, ready_teacher
-from compressor.errors import CompressorError, UsageError
+from compressor.errors import CompressorError, TrainingError, UsageError
 from compressor.events import Fact, LaneDone, LaneFailed, Listener, Stopping, Warned, silent
 from compressor.models.create import BuiltModel, parameter_count
 
@@ -52,7 +52,7 @@ def distill(
     cell = Cell(config, out or default_folder(config))
     [outcome] = run_cells([cell], fresh=fresh, listener=listener, command=command, objects=objects, fail_fast=True)
     if outcome.result is None:
-        raise RuntimeError(f"{cell.name} ended without a result on a process that does not write one")
+        raise TrainingError(f"{cell.name} has no result: the main process failed, see its message")
     return outcome.result
 
 
@@ -137,6 +137,8 @@ class _Group:
             if runtime.is_main:
                 self._each(lambda job: self._finish(job, finisher))
             runtime.wait_for_everyone()
+            if not runtime.is_main:
+                self._each(self._read_result)
 
     def _alive(self) -> list[Job]:
         return [job for job in self.jobs if job.outcome.failure is None]
@@ -198,6 +200,11 @@ class _Group:
         result = finisher.finish(job.seat, job.cell.config, job.ready.student, job.root)
         job.outcome.result = result
         self.listener(LaneDone(lane=job.cell.name, run=str(job.root), metrics=result.metrics))
+
+    @staticmethod
+    def _read_result(job: Job) -> None:
+        """Take over what the main process wrote; None where the job failed there."""
+        job.outcome.result = _finished(job.cell, fresh=False)
 
     def _stopping(self) -> None:
         self.listener(Stopping())

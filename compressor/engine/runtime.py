@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 
 import torch
 from accelerate import Accelerator
@@ -34,7 +35,7 @@ class Runtime:
         self._accelerator = Accelerator(
             mixed_precision=_MIXED[precision],
             cpu=config.device == "cpu",
-            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)],
+            kwargs_handlers=[_own_buffers()],
         )
         if self.world != config.processes:
             raise UsageError(
@@ -101,3 +102,10 @@ class Runtime:
             raise UsageError(f"no device {name!r} on this machine", hint=f"--device: {there}")
         if kind == "cuda" and ":" in name and int(name.partition(":")[2]) >= torch.cuda.device_count():
             raise UsageError(f"no device {name!r}: this machine has {torch.cuda.device_count()}")
+
+
+def _own_buffers() -> DistributedDataParallelKwargs:
+    """Leave buffers (batch statistics, memory banks) to each process; accelerate renamed the option in 1.15."""
+    names = {item.name for item in fields(DistributedDataParallelKwargs)}
+    key = "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"
+    return DistributedDataParallelKwargs(find_unused_parameters=True, **{key: False})
