@@ -15,6 +15,7 @@ from compressor.distiller import CONTRACT_VERSION, Phase
 from compressor.engine.checkpoint import Checkpoints
 from compressor.engine.history import RunLog
 from compressor.engine.lanes import Lane
+from compressor.engine.leftovers import clear_leftovers, work_folder
 from compressor.engine.optimisation import schedule_of
 from compressor.engine.session import Seat, Session
 from compressor.engine.snapshots import restore
@@ -51,6 +52,8 @@ def supply(lane: Lane, session: Session) -> None:
     if session.runtime.any_of(not is_complete(folder)):
         _train(lane, session, phase, folder, key)
     session.runtime.wait_for_everyone()
+    if session.runtime.is_main:
+        clear_leftovers(folder)
     _load(lane, phase, folder)
     session.listener(Fact(lane=lane.name, title=phase.name.capitalize(), text=f"of the teacher, kept in {folder}"))
 
@@ -80,7 +83,7 @@ _DECISIVE = ("batch_size", "optimizer", "momentum", "nesterov", "weight_decay", 
 
 
 def _train(lane: Lane, session: Session, phase: Phase, folder: Path, key: str) -> None:
-    work = ensure_folder(folder.with_name(f"{folder.name}.work"))
+    work = ensure_folder(work_folder(folder))
     main = session.runtime.is_main
     with RunLock(work) if main else nullcontext():
         student = TappedModel(nn.Identity(), owner="student")

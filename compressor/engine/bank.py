@@ -22,6 +22,7 @@ from compressor.engine.checkpoint import Checkpoints
 from compressor.engine.evaluate import predict
 from compressor.engine.history import RunLog
 from compressor.engine.lanes import Lane
+from compressor.engine.leftovers import clear_leftovers, work_folder
 from compressor.engine.methods import build_distiller, prepared
 from compressor.engine.names import safe
 from compressor.engine.networks import class_counts, data_normalisation, spec_of
@@ -148,11 +149,13 @@ def supply(config: RunConfig, session: Session) -> TeacherRecord:
     if session.runtime.any_of(not is_complete(folder)):
         _train(config, session, folder, key)
         session.runtime.wait_for_everyone()
+    if session.runtime.is_main:
+        clear_leftovers(folder)
     return read_record(folder)
 
 
 def _train(config: RunConfig, session: Session, folder: Path, key: str) -> None:
-    work = ensure_folder(folder.with_name(f"{folder.name}.work"))
+    work = ensure_folder(work_folder(folder))
     session.listener(Fact(lane="teacher", title="Teacher", text=f"the bank has none: training {config.teacher.name}"))
     main = session.runtime.is_main
     with RunLock(work) if main else nullcontext():

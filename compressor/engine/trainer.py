@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,33 +11,16 @@ from compressor.data.contrast import ContrastSampler
 from compressor.data.types import ImageBatch, Split
 from compressor.distiller import Batch, ModelOutput, Negatives
 from compressor.engine.batching import Batching
-from compressor.engine.evaluate import predict
-from compressor.engine.lanes import Meter, Part
+from compressor.engine.epochs import close_epoch
+from compressor.engine.lanes import Part
 from compressor.engine.optimisation import schedule_of
+from compressor.engine.pace import Pace
 from compressor.engine.session import Prepared, Seat, Session
 from compressor.engine.views import SlotPlan
 from compressor.errors import CompressorError, TrainingError
-from compressor.events import EpochDone, LaneFailed, PhaseStarted, Progress, Saved
+from compressor.events import LaneFailed, PhaseStarted, Progress, Saved
 
 _REPORT_EVERY = 0.5
-_SAVING_SHARE = 0.03
-
-
-@dataclass
-class _Pace:
-    """Seconds of this process in this phase: since when, how many steps, how long it waited for data or saved."""
-
-    began: float
-    steps: int = 0
-    images: int = 0
-    waited: float = 0.0
-    reported: float = 0.0
-    saved: float = 0.0
-    saving_cost: float = 0.0
-
-    @property
-    def elapsed(self) -> float:
-        return max(1e-9, time.monotonic() - self.began)
 
 
 class PhaseLoop:
@@ -60,17 +42,6 @@ class PhaseLoop:
         self.batching = Batching.of(
             first.training, len(split), order, first.seed, world=session.runtime.world, rank=session.runtime.rank
         )
-        self.evaluate = evaluate and session.data.val is not None
-        self.seed = first.seed
-        self.batching = Batching(
-            count=len(split),
-            batch_size=first.training.batch_size,
-            micro_batches=first.training.micro_batches,
-            purpose=f"order/{order}",
-            seed=first.seed,
-            world=session.runtime.world,
-            rank=session.runtime.rank,
-        )
         self.epochs = schedule_of(first.training, first.phase.schedule).epochs
         self.plan = SlotPlan.of([seat.lane.needs for seat in seats])
         self.samplers = {
@@ -80,7 +51,7 @@ class PhaseLoop:
         }
         self.steps_per_epoch = len(self.batching.epoch(0))
         self.steps = self.steps_per_epoch * self.epochs
-        self.pace = _Pace(time.monotonic())
+        self.pace = Pace()
 
     @property
     def alive(self) -> list[Seat]:
@@ -100,8 +71,7 @@ class PhaseLoop:
             name = seat.lane.phase.name
             event = PhaseStarted(lane=seat.lane.name, phase=name, step=step, steps=self.steps, epochs=self.epochs)
             seat.tell(self.session, event)
-        self.pace = _Pace(time.monotonic())
-        self.pace.saved = time.monotonic()
+        self.pace = Pace()
         for epoch in range(step // self.steps_per_epoch, self.epochs):
             self._epoch(epoch, first=step % self.steps_per_epoch if epoch == step // self.steps_per_epoch else 0)
             if not self.alive:
@@ -127,7 +97,7 @@ class PhaseLoop:
         return sum(counted) / len(counted)
 
     def _images(self, positions: Sequence[Tensor], epoch: int) -> Iterator[ImageBatch]:
-        return self._timed(
+        return self.pace.timed(
             self.split.batches(
                 positions,
                 slots=self.plan.slots,
@@ -224,11 +194,7 @@ class PhaseLoop:
             raise self.session.stop.stopped(self.alive[0].lane.position.step)
 
     def _saving_is_due(self, last: bool) -> bool:
-        since = time.monotonic() - self.pace.saved
-        due = since >= self.session.save_every
-        if last and since >= max(1.0, self.pace.saving_cost / _SAVING_SHARE):
-            due = True
-        return self.session.runtime.any_of(due)
+        return self.session.runtime.any_of(self.pace.saving_is_due(self.session.save_every, end_of_epoch=last))
 
     def _save(self) -> None:
         """Save every lane of the loop; a weight that is not finite never becomes a checkpoint."""
@@ -246,58 +212,23 @@ class PhaseLoop:
 
     def _end_of_epoch(self, epoch: int) -> None:
         for seat in self.alive:
-            lane = seat.lane
-            means = lane.meter.means()
             try:
-                lane.check_finite(means)
+                seat.lane.check_finite(seat.lane.meter.means())
             except TrainingError as failure:
                 self._failed(seat, failure)
                 continue
-            look = self._look(seat, epoch)
-            row = {
-                "phase": lane.phase.name,
-                "epoch": epoch,
-                "train_loss": sum(means.values()),
-                "lr": lane.optimizer.param_groups[0]["lr"],
-                "seconds": round(lane.seconds, 3),
-                **look,
-                **means,
-            }
-            lane.history.append(row)
-            lane.meter = Meter()
-            seat.log.metrics(lane.history)
-            seat.tell(self.session, self._epoch_event(seat, epoch, row, means))
+            close_epoch(
+                seat,
+                self.session,
+                epoch=epoch,
+                epochs=self.epochs,
+                steps=self.steps,
+                look=self.evaluate,
+                rates=self._rates(seat),
+            )
 
-    def _look(self, seat: Seat, epoch: int) -> dict[str, float]:
-        lane, val = seat.lane, self.session.data.val
-        due = (epoch + 1) % lane.training.evaluate_every == 0 or epoch + 1 == self.epochs
-        if not self.evaluate or val is None or not due or not lane.phase.runs_student:
-            return {}
-        seen = predict(lane.trained, val, seat.normalisation)
-        if lane.in_last_phase and (lane.best.top1 is None or seen.top1 > lane.best.top1):
-            lane.best.top1, lane.best.epoch = seen.top1, epoch
-            if lane.training.select == "best":
-                lane.best.weights = {key: value.detach().clone() for key, value in lane.trained.state_dict().items()}
-        return {"eval_loss": seen.loss, "eval_top1": seen.top1, "eval_top5": seen.top5}
-
-    def _epoch_event(self, seat: Seat, epoch: int, row: dict[str, Any], means: Any) -> EpochDone:
-        lane = seat.lane
-        return EpochDone(
-            lane=lane.name,
-            phase=lane.phase.name,
-            epoch=epoch + 1,
-            epochs=self.epochs,
-            step=lane.position.step,
-            steps=self.steps,
-            loss=row["train_loss"],
-            terms=means,
-            lr=row["lr"],
-            val_top1=row.get("eval_top1"),
-            val_loss=row.get("eval_loss"),
-            best_top1=lane.best.top1,
-            best_epoch=None if lane.best.epoch is None else lane.best.epoch + 1,
-            **self._rates(lane.position.step),
-        )
+    def _rates(self, seat: Seat) -> dict[str, float]:
+        return self.pace.rates(self.steps - seat.lane.position.step, lanes=len(self.alive))
 
     def _report(self, epoch: int) -> None:
         self.pace.reported = time.monotonic()
@@ -312,26 +243,9 @@ class PhaseLoop:
                 steps=self.steps,
                 loss=sum(means.values()),
                 terms=means,
-                **self._rates(seat.lane.position.step),
+                **self._rates(seat),
             )
             seat.tell(self.session, event)
-
-    def _rates(self, step: int) -> dict[str, float]:
-        elapsed = self.pace.elapsed
-        return {
-            "images_per_second": self.pace.images * len(self.alive) / elapsed,
-            "data_wait": min(1.0, self.pace.waited / elapsed),
-            "seconds_left": elapsed / max(1, self.pace.steps) * (self.steps - step),
-        }
-
-    def _timed(self, batches: Iterator[ImageBatch]) -> Iterator[ImageBatch]:
-        while True:
-            began = time.monotonic()
-            batch = next(batches, None)
-            self.pace.waited += time.monotonic() - began
-            if batch is None:
-                return
-            yield batch
 
 
 def _known(seat: Seat, cause: Exception) -> Exception:

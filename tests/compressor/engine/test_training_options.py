@@ -55,6 +55,8 @@ def test_moving_average_follows_its_recurrence_and_is_what_is_published(monkeypa
     parameters = [name.removeprefix("student/") for name in seen[0] if name.startswith("student/") and "bn" not in name]
     for before, after in pairwise(seen):
         for name in parameters:
+            if not before[f"ema/{name}"].is_floating_point():
+                continue
             by_hand = 0.75 * before[f"ema/{name}"] + 0.25 * after[f"student/{name}"]
             assert torch.allclose(after[f"ema/{name}"], by_hand, rtol=1e-5, atol=1e-7), name
     published = weights("ema")

@@ -1,0 +1,85 @@
+"""What a method declares that it needs, and the views of an image that it may ask for."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Views:
+    """The family of views a method wants of each training image; view 0 is always the plain augmented image.
+
+    The base image is flipped (or not) once; then `transform` makes view v of it; then every view is cropped by a draw
+    of its own. Subclasses with ``count > 1`` override `transform`, whose view 0 must be the identity: so lanes that
+    want one view and lanes that want several share view 0, its pixels and the teacher's answer to it.
+    """
+
+    count: int = 1
+
+    @property
+    def family(self) -> str:
+        """Name under which views are shared and their random draws are keyed."""
+        return type(self).__name__
+
+    def transform(self, images: Tensor, view: int) -> Tensor:
+        """Return view ``view`` of ``images`` (N, C, H, W), any dtype, same shape; 0 returns them untouched."""
+        if view != 0:
+            raise IndexError(f"{self.family} has {self.count} view(s), not one numbered {view}")
+        return images
+
+
+@dataclass(frozen=True)
+class Rotations(Views):
+    """Counter-clockwise quarter turns: view v is turned by ``90 * v`` degrees (SSKD, section 4.1 of its paper)."""
+
+    count: int = 4
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.count <= 4:
+            raise ValueError(f"Rotations.count must be 1 to 4, got {self.count}")
+
+    def transform(self, images: Tensor, view: int) -> Tensor:
+        """Return ``images`` (N, C, H, W) turned by ``view`` quarter turns; needs H = W unless ``view`` is even."""
+        return torch.rot90(images, view, dims=(-2, -1)) if view else images
+
+
+@dataclass(frozen=True)
+class Negatives:
+    """Ask for contrast indices with each batch.
+
+    Args:
+        count: K >= 1, samples of OTHER classes drawn for each sample, without replacement where enough exist.
+        positive: ``exact`` puts the sample itself in column 0, ``relaxed`` a random sample of its class.
+    """
+
+    count: int
+    positive: Literal["exact", "relaxed"] = "exact"
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ValueError(f"negatives.count must be >= 1, got {self.count}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """What the core must serve; whatever is not asked for here cannot be read from a `ModelOutput` or `Batch`.
+
+    Args:
+        teacher: a teacher's answer to every view.
+        stages: feature maps of both networks, (B, C, H, W) each, from the stem to the last stage.
+        preacts: the same maps before their last activation; a network without them is refused.
+        embedding: the vector (B, D) that enters the classifier.
+        views: which views of each image both networks see.
+        index: the position of each sample in the student's training set.
+        negatives: contrast indices, see `Negatives`.
+    """
+
+    teacher: bool = True
+    stages: bool = False
+    preacts: bool = False
+    embedding: bool = False
+    views: Views = field(default_factory=Views)
+    index: bool = False
+    negatives: Negatives | None = None

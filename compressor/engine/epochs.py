@@ -1,0 +1,68 @@
+"""The end of an epoch: a look at the held-out images, a line in the history, an event."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from compressor.engine.evaluate import predict
+from compressor.engine.lanes import Lane, Meter
+from compressor.engine.session import Seat, Session
+from compressor.events import EpochDone
+
+
+def close_epoch(
+    seat: Seat, session: Session, *, epoch: int, epochs: int, steps: int, look: bool, rates: Mapping[str, float]
+) -> None:
+    """Write down what an epoch of a lane brought, and begin the next one's sums.
+
+    Args:
+        epoch: from 0. look: evaluate the student where the settings say that it is time. rates: see `Pace.rates`.
+    """
+    lane = seat.lane
+    means = lane.meter.means()
+    row: dict[str, Any] = {
+        "phase": lane.phase.name,
+        "epoch": epoch,
+        "train_loss": sum(means.values()),
+        "lr": lane.optimizer.param_groups[0]["lr"],
+        "seconds": round(lane.seconds, 3),
+        **(_look(seat, session, epoch, epochs) if look else {}),
+        **means,
+    }
+    lane.history.append(row)
+    lane.meter = Meter()
+    seat.log.metrics(lane.history)
+    seat.tell(session, _event(lane, row, means, epochs, steps, rates))
+
+
+def _look(seat: Seat, session: Session, epoch: int, epochs: int) -> dict[str, float]:
+    lane, val = seat.lane, session.data.val
+    due = (epoch + 1) % lane.training.evaluate_every == 0 or epoch + 1 == epochs
+    if val is None or not due or not lane.phase.runs_student:
+        return {}
+    seen = predict(lane.trained, val, seat.normalisation)
+    if lane.in_last_phase and (lane.best.top1 is None or seen.top1 > lane.best.top1):
+        lane.best.top1, lane.best.epoch = seen.top1, epoch
+        if lane.training.select == "best":
+            lane.best.weights = {key: value.detach().clone() for key, value in lane.trained.state_dict().items()}
+    return {"eval_loss": seen.loss, "eval_top1": seen.top1, "eval_top5": seen.top5}
+
+
+def _event(
+    lane: Lane, row: Mapping[str, Any], means: Mapping[str, float], epochs: int, steps: int, rates: Mapping[str, float]
+) -> EpochDone:
+    return EpochDone(
+        lane=lane.name,
+        phase=lane.phase.name,
+        epoch=row["epoch"] + 1,
+        epochs=epochs,
+        step=lane.position.step,
+        steps=steps,
+        loss=row["train_loss"],
+        terms=means,
+        lr=row["lr"],
+        val_top1=row.get("eval_top1"),
+        val_loss=row.get("eval_loss"),
+        best_top1=lane.best.top1,
+        best_epoch=None if lane.best.epoch is None else lane.best.epoch + 1,
+        **rates,
+    )
