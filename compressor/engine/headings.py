@@ -9,6 +9,7 @@ from compressor.engine.jobs import Job
 from compressor.engine.session import Session, Teacher
 from compressor.events import Fact
 from compressor.models.create import parameter_count
+from compressor.storage import readable_bytes
 
 
 def about_data(data: DataSet) -> Fact:
@@ -37,21 +38,23 @@ def about_lane(job: Job, session: Session) -> list[Fact]:
         share = f"   {100 * parameter_count(net) / parameter_count(session.teacher.tapped.net):.0f} % of teacher"
     settings = ", ".join(f"{key} {value}" for key, value in asdict(job.settings).items() if value is not None)
     training = config.training
-    place = job.resumed
-    state = (
-        "new"
-        if place is None
-        else f"resuming at step {place.step}" + (f", phase {place.phase + 1}" if place.phase else "")
-    )
+    own = job.method.memory_bytes(job.settings, job.ready.pair)
+    memory = f"   about {readable_bytes(own)} of its own" if own else ""
     return [
         Fact(lane=lane, title="Student", text=f"{config.student.name}   {_millions(net)}{share}"),
         Fact(
             lane=lane,
             title="Method",
-            text=f"{config.method.name} ({settings})   lr {training.lr:g}   {training.epochs} epochs",
+            text=f"{config.method.name} ({settings})   lr {training.lr:g}   {training.epochs} epochs{memory}",
         ),
-        Fact(lane=lane, title="Run", text=f"{job.cell.folder}   ({state})"),
+        Fact(lane=lane, title="Run", text=f"{job.cell.folder}   ({_state(job)})"),
     ]
+
+
+def _state(job: Job) -> str:
+    if job.resumed is None:
+        return "new"
+    return f"resuming at step {job.resumed.step}" + (f", phase {job.resumed.phase + 1}" if job.resumed.phase else "")
 
 
 def _millions(net: nn.Module) -> str:

@@ -11,7 +11,7 @@ from compressor.data.load import load_data
 from compressor.data.types import DataSet
 from compressor.engine.runtime import Runtime
 from compressor.models.catalogue import resolve_name
-from compressor.models.create import default_size
+from compressor.models.create import default_crop, default_size
 from compressor.weights import state_sha256
 
 
@@ -30,13 +30,14 @@ class Objects:
 
 def load(config: RunConfig, runtime: Runtime, objects: Objects) -> DataSet:
     """Load a run's data, from its name or from what a Python caller brought; errors as `load_data`."""
-    wanted = config.data
+    wanted, student = config.data, resolve_name(config.student.name, role="student")
     return load_data(
         objects.data if objects.data is not None else wanted.source,
         directory=wanted.directory,
         val_split=wanted.val_split,
         image_size=wanted.image_size,
-        default_size=default_size(resolve_name(config.student.name, role="student")),
+        default_size=default_size(student),
+        crop_pct=default_crop(student),
         shots=wanted.shots,
         skip_bad_images=wanted.skip_bad_images,
         pipeline=wanted.pipeline,

@@ -80,12 +80,23 @@ def build(
 
 def default_size(name: ModelName) -> int:
     """Return the pixels a side that a network was made for, 224 where nothing says so."""
+    settings = _settings_of(name)
+    return 224 if settings is None else int(settings.input_size[-1])
+
+
+def default_crop(name: ModelName) -> float:
+    """Return the share of each side that a network's evaluation keeps, 0.875 where nothing says so."""
+    settings = _settings_of(name)
+    return 0.875 if settings is None else float(settings.crop_pct)
+
+
+def _settings_of(name: ModelName) -> Any:
+    """Return timm's settings of a registered network, None for any other."""
     if name.kind == "plugin":
         _register(name.registered)
     if name.kind not in ("plugin", "timm"):
-        return 224
-    settings = timm.get_pretrained_cfg(name.registered, allow_unregistered=True)
-    return 224 if settings is None else int(settings.input_size[-1])
+        return None
+    return timm.get_pretrained_cfg(name.registered, allow_unregistered=True)
 
 
 def pretrained_classes(name: ModelName) -> int | None:
