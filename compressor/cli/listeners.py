@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from compressor.cli.output import Output
-from compressor.cli.wording import stamp
+from compressor.cli.wording import MAIN_PHASE, STOPPING, failure, stamp
 from compressor.events import (
     EpochDone,
     Event,
@@ -21,8 +21,6 @@ from compressor.events import (
 
 _LONGEST = 200
 _EVERY = 60.0  # seconds between lines inside a long epoch
-MAIN_PHASE = "student"
-STOPPING = "Stopping after this step (Ctrl-C again to stop now)"
 
 
 @contextmanager
@@ -110,12 +108,6 @@ class Lines:
         lane = event.lane if self._many or event.lane == "teacher" else ""
         name = f"lane={lane.replace(' ', '/')} " if lane else ""
         return name if phase == MAIN_PHASE else f"{name}phase={phase} "
-
-
-def failure(event: LaneFailed) -> str:
-    """Return a lane's failure as one line."""
-    hint = f" ({event.hint})" if event.hint else ""
-    return f"{event.lane} failed: {event.message}{hint}"
 
 
 def _epoch(event: EpochDone) -> str:

@@ -11,9 +11,8 @@ from rich.console import Console
 from rich.live import Live as RichLive
 from rich.text import Text
 
-from compressor.cli.listeners import MAIN_PHASE, STOPPING, failure
 from compressor.cli.output import Output
-from compressor.cli.wording import accuracy, clock, duration, terms
+from compressor.cli.wording import MAIN_PHASE, STOPPING, accuracy, clock, duration, failure, terms
 from compressor.events import EpochDone, Event, Fact, LaneDone, LaneFailed, PhaseStarted, Progress, Stopping, Warned
 
 _TITLE = 9

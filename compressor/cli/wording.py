@@ -4,6 +4,11 @@ import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from compressor.events import LaneFailed
+
+MAIN_PHASE = "student"
+STOPPING = "Stopping after this step (Ctrl-C again to stop now)"
+
 
 def stamp(moment: float) -> str:
     """Return a moment (seconds since 1970) as ``2026-11-20T14:44:01Z``."""
@@ -52,3 +57,9 @@ def terms(values: Mapping[str, float]) -> str:
 def accuracy(value: float | None) -> str:
     """Return a percentage with one digit; ``-`` where there is none."""
     return "-" if value is None else f"{value:.1f}"
+
+
+def failure(event: LaneFailed) -> str:
+    """Return a lane's failure as one line."""
+    hint = f" ({event.hint})" if event.hint else ""
+    return f"{event.lane} failed: {event.message}{hint}"

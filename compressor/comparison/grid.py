@@ -14,7 +14,7 @@ from compressor.engine.jobs import Cell, Outcome
 from compressor.engine.methods import known_settings
 from compressor.engine.names import safe
 from compressor.engine.runs import run_cells
-from compressor.errors import CompressorError, InputError, UsageError, suggestion
+from compressor.errors import CompressorError, InputError, PluginError, UsageError, suggestion
 from compressor.events import Fact, Listener, silent
 from compressor.storage import ensure_folder, preflight, write_json
 
@@ -174,7 +174,7 @@ def _group(
     common = {"teacher.name": teacher, "student.name": student, "seed": seed}
     configs = [object_names(objects, config_for({**common, "method.name": method})) for method in methods]
     given = {key for config in configs for key in config.method.settings}
-    known = {method: known_settings(method) for method in methods}
+    known = {method: _settings_of(method) for method in methods}
     for key in sorted(given):
         if not any(key in settings for settings in known.values()):
             everything = {setting for settings in known.values() for setting in settings}
@@ -186,6 +186,14 @@ def _group(
         cells.append(Cell(own, default_folder(own, folder / "cells")))
     _same_loop(cells)
     return cells
+
+
+def _settings_of(method: str) -> frozenset[str]:
+    """Return a method's settings; a broken plugin has none, and becomes a failed row when its cell is run."""
+    try:
+        return known_settings(method)
+    except PluginError:
+        return frozenset()
 
 
 def _same_loop(cells: Sequence[Cell]) -> None:

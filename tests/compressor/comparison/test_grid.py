@@ -94,11 +94,14 @@ def test_failed_cell_is_a_row_and_exit_5(monkeypatch: pytest.MonkeyPatch) -> Non
         check(made, "poisoned>=kd")
 
 
-def test_method_that_cannot_be_imported_stops_the_comparison_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_method_that_cannot_be_imported_is_a_failed_row_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     plant(monkeypatch, broken="tiny_methods:Nowhere")
-    with pytest.raises(InputError, match=r"method 'broken' .* cannot be imported"):
-        tiny_compare("broken", "kd")
-    assert not Path("cmp").exists()
+    made = tiny_compare("broken", "kd")
+    assert made.exit_code == 5
+    [failed] = made.failed
+    assert failed.method == "broken"
+    assert "cannot be imported" in failed.reason
+    assert {row.method for row in made.rows if row.status == "done"} == {"teacher", "scratch", "kd"}
 
 
 def test_setting_goes_to_the_methods_that_have_it() -> None:
