@@ -40,7 +40,7 @@ class LearningRate:
 
     def __init__(self, optimizer: torch.optim.Optimizer, training: TrainingConfig, schedule: Schedule) -> None:
         kind: str = "multistep" if schedule.milestones else training.schedule
-        milestones = [round(share * schedule.epochs) for share in schedule.milestones]
+        milestones = [max(1, round(share * schedule.epochs)) for share in schedule.milestones]
         if kind == "multistep":
             # timm applies a milestone m from epoch m - 1 on; the papers and torch from epoch m on (counted from 0).
             later = [milestone + 1 for milestone in milestones]
