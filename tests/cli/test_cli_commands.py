@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -78,6 +79,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
             made.append({"place": place, "arguments": arguments, **options})
             return returned
 
+        # Imported first, so that its names are bound to the real functions and not, for ever, to a stand-in.
+        import_module("compressor.api")
         monkeypatch.setattr(place, called)
 
     class Result(SimpleNamespace):

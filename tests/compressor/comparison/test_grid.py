@@ -14,7 +14,7 @@ from compressor.comparison.gate import check
 from compressor.comparison.grid import Comparison, compare, compare_runs
 from compressor.config.layers import Layer, resolve
 from compressor.config.settings import RunConfig
-from compressor.errors import GateError, InputError, UsageError
+from compressor.errors import GateError, UsageError
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
