@@ -11,7 +11,7 @@ from typing import Any
 
 from compressor.errors import InputError
 from compressor.events import Event, Progress
-from compressor.storage import append_line, read_json, write_json, write_text
+from compressor.storage import append_line, is_in_use, read_json, write_json, write_text
 
 _FIRST_COLUMNS = ("phase", "epoch", "train_loss", "eval_loss", "eval_top1", "eval_top5", "lr", "seconds")
 
@@ -57,7 +57,7 @@ class RunLog:
 
 @dataclass(frozen=True)
 class RunStatus:
-    """What a run's folder says of it, for ``compress show``."""
+    """What a run's folder says of it, for ``compress show``; ``state`` is ``done``, ``running`` or ``stopped``."""
 
     folder: Path
     state: str
@@ -81,7 +81,7 @@ def read_run(folder: Path) -> RunStatus:
     if metrics.is_file():
         history = list(csv.DictReader(io.StringIO(metrics.read_text(encoding="utf-8"))))
     result = read_result(folder)
-    state = "done" if result is not None else str(run.get("state", "unfinished"))
+    state = "done" if result is not None else "running" if is_in_use(folder) else "stopped"
     return RunStatus(folder, state, run, history, result)
 
 

@@ -190,7 +190,6 @@ def _description(job: Job, hashes: dict[str, Any], before: dict[str, Any] | None
     began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     return {
         "schema": 1,
-        "state": "running",
         "command": command,
         "config": job.cell.config.identity(),
         "config_sha256": job.cell.config.sha256,

@@ -17,7 +17,7 @@ from compressor.storage.files import (
     write_text,
 )
 from compressor.storage.folders import ensure_folder, remove_stale, remove_tree, replace_folder, set_aside
-from compressor.storage.guards import LOCK_FILE, RunLock, preflight
+from compressor.storage.guards import LOCK_FILE, RunLock, is_in_use, preflight
 from compressor.storage.manifests import (
     FORMAT_VERSION,
     MANIFEST,
@@ -46,6 +46,7 @@ __all__ = [
     "ensure_folder",
     "free_bytes",
     "is_complete",
+    "is_in_use",
     "is_temporary",
     "join_inside",
     "operations",

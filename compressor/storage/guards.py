@@ -113,6 +113,21 @@ class RunLock:
             self._descriptor = None
 
 
+def is_in_use(folder: str | Path) -> bool:
+    """Tell whether another process holds the lock of a folder at this moment; nothing is written."""
+    try:
+        descriptor = os.open(Path(folder) / LOCK_FILE, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def preflight(folder: str | Path, needed_bytes: int = 0, *, create_parents: bool = False) -> Path:
     """Check before any training that a run can be written to ``folder``; nothing is left behind.
 

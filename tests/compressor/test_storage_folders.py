@@ -199,6 +199,13 @@ def test_a_lock_is_refused_twice_in_one_process_and_released_with_the_block(tmp_
         pass
 
 
+def test_a_folder_is_in_use_as_long_as_its_lock_is_held(tmp_path: Path):
+    assert not storage.is_in_use(tmp_path)
+    with storage.RunLock(tmp_path):
+        assert storage.is_in_use(tmp_path)
+    assert not storage.is_in_use(tmp_path)
+
+
 def test_a_lock_on_a_folder_that_was_moved_meanwhile_is_refused(tmp_path: Path):
     (tmp_path / "run").mkdir()
 
