@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from compressor.errors import GateError
+from compressor.storage import RunLock
 
 RESULT: dict[str, Any] = {
     "schema": 1,
@@ -261,7 +262,6 @@ def test_show_tells_state_curve_and_the_command_that_goes_on(compress: Any, tmp_
     run = tmp_path / "run"
     run.mkdir()
     described = {
-        "state": "running",
         "command": "compress distill -m kd",
         "began": "2026-11-20T14:44:01Z",
         "host": "node3",
@@ -272,12 +272,14 @@ def test_show_tells_state_curve_and_the_command_that_goes_on(compress: Any, tmp_
     header = "phase,epoch,train_loss,eval_loss,eval_top1,eval_top5,lr,seconds"
     (run / "metrics.csv").write_text("\n".join([header, *rows]) + "\n")
     lines = compress("show", str(run)).out.splitlines()
-    assert lines[:3] == [f"Run      {run}", "State    running", "Began    2026-11-20T14:44:01Z on node3"]
+    assert lines[:3] == [f"Run      {run}", "State    stopped", "Began    2026-11-20T14:44:01Z on node3"]
     assert lines[-1] == "Resume   compress distill -m kd"
     drawn = lines[lines.index("val top-1, 3 points") + 1 :][:8]
     assert drawn[0] == "90.00 |  *"
     assert drawn[-1] == "10.00 |*"
     assert sum(line.count("*") for line in drawn) == 3
+    with RunLock(run):
+        assert "State    running" in compress("show", str(run)).out
     (run / "result.json").write_text(json.dumps(RESULT))
     finished = compress("show", str(run)).out.splitlines()
     assert "Result   top1 84.94   teacher_top1 91.80   agreement 88.20   ece 0.03" in finished
