@@ -239,6 +239,11 @@ def teacher_lane(config: RunConfig, session: Session) -> Lane:
 
 
 def read_record(folder: Path) -> TeacherRecord:
+    """Read a teacher's folder, every byte of it checked.
+
+    Raises:
+        InputError: it is damaged, with the command that removes it.
+    """
     verify_folder(folder)
     value = read_json(folder / "teacher.json")
     try:
