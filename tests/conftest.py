@@ -10,8 +10,9 @@ import pytest
 
 
 def pytest_configure() -> None:
-    """The hub's client reads this once, when it is imported."""
+    """Set what libraries read when they are imported: no hub, and one thread a worker, for they share the cores."""
     os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True)
