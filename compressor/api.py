@@ -49,7 +49,7 @@ def distill(
         data: a name as on the command line, or a pair of map-style datasets (training, test) of (image, label).
         out: the run's folder; None names it below ``runs/``. fresh: set an earlier run in it aside.
         recipe: name of a recipe. listener: is told `compressor.events`.
-        settings: anything ``--set`` takes, by dotted key: ``{"training.epochs": 10, "method.temperature": 2.0}``.
+        settings: anything ``--set`` takes, by dotted key: ``{"training.epochs": 10, "method.kd_temperature": 2.0}``.
 
     Returns:
         The finished run; ``result.model`` is the trained student, ``result.metrics["top1"]`` its accuracy in percent.

@@ -1,18 +1,18 @@
 """Pure tensor functions that methods share. They compute in the precision of their inputs, float32 at least."""
 
+import math
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from compressor.distiller import Terms
-
 _COSINE_EPSILON = 1e-8
+_SHORTEST = 1e-12
 
 
 def soft_target_kl(
-    student_logits: Tensor, teacher_logits: Tensor, temperature: float, *, keep: Tensor | None = None
+    student_logits: Tensor, teacher_logits: Tensor, temperature: float | Tensor, *, keep: Tensor | None = None
 ) -> Tensor:
     """Measure how far the student's softened prediction lies from the teacher's.
 
@@ -22,7 +22,7 @@ def soft_target_kl(
     Args:
         student_logits: (B, K) scores before softmax.
         teacher_logits: (B, K) scores before softmax; detached, no gradient reaches the teacher.
-        temperature: T > 0, no unit; 1 leaves both distributions as they are.
+        temperature: T > 0, no unit, or one for each row (B, 1); 1 leaves both distributions as they are.
         keep: (B,) bool, rows that count; None for all.
 
     Returns:
@@ -35,19 +35,14 @@ def soft_target_kl(
     """
     if student_logits.shape != teacher_logits.shape:
         raise ValueError(f"logits differ in shape: {tuple(student_logits.shape)}, {tuple(teacher_logits.shape)}")
-    if not temperature > 0:
+    if isinstance(temperature, (int, float)) and not temperature > 0:
         raise ValueError(f"temperature must be > 0, got {temperature}")
-    student = F.log_softmax(_wide(student_logits) / temperature, dim=1)
-    teacher = F.log_softmax(_wide(teacher_logits.detach()) / temperature, dim=1)
+    student = F.log_softmax(wide(student_logits) / temperature, dim=1)
+    teacher = F.log_softmax(wide(teacher_logits.detach()) / temperature, dim=1)
     rows = F.kl_div(student, teacher, reduction="none", log_target=True).sum(1)
+    if isinstance(temperature, Tensor):
+        return mean_of_kept(temperature[:, 0].detach() ** 2 * rows, keep)
     return temperature**2 * mean_of_kept(rows, keep)
-
-
-def logit_term(student_logits: Tensor, teacher_logits: Tensor, weight: float, temperature: float) -> Terms:
-    """Return the optional logit term of a method: ``{"kd": weight * soft_target_kl}``, or nothing at weight 0."""
-    if weight == 0:
-        return {}
-    return {"kd": weight * soft_target_kl(student_logits, teacher_logits, temperature)}
 
 
 def mean_of_kept(rows: Tensor, keep: Tensor | None) -> Tensor:
@@ -69,8 +64,8 @@ def cosine_matrix(rows: Tensor, columns: Tensor) -> Tensor:
     Returns:
         (R, N) cosines in [-1, 1]; a vector shorter than 1e-8 counts as that long, as in torch's `cosine_similarity`.
     """
-    first = F.normalize(_wide(rows), dim=1, eps=_COSINE_EPSILON)
-    second = F.normalize(_wide(columns), dim=1, eps=_COSINE_EPSILON)
+    first = F.normalize(wide(rows), dim=1, eps=_COSINE_EPSILON)
+    second = F.normalize(wide(columns), dim=1, eps=_COSINE_EPSILON)
     return first @ second.T
 
 
@@ -124,5 +119,44 @@ def _quotas(rows: int, ratio: float, device: torch.device) -> Tensor:
     return torch.tensor([int(ratio * wrong) for wrong in range(rows + 1)], device=device)
 
 
-def _wide(tensor: Tensor) -> Tensor:
+def averaged_alike(student_map: Tensor, teacher_map: Tensor) -> tuple[Tensor, Tensor]:
+    """Bring two feature maps to one size by averaging, on each axis, the one that is larger there.
+
+    Args:
+        student_map: (B, C, H, W). teacher_map: (B, C', H', W'). Gradient passes through both: detach the teacher's.
+
+    Returns:
+        (B, C, h, w) and (B, C', h, w) with h = min(H, H') and w = min(W, W'); a map of that size is returned as it is.
+
+    Source: the CIFAR-100 benchmark RepDistiller (Tian et al. 2020, arXiv:1910.10699), for square maps.
+    """
+    height, width = (min(student_map.shape[axis], teacher_map.shape[axis]) for axis in (-2, -1))
+    student, teacher = (
+        one if one.shape[-2:] == (height, width) else F.adaptive_avg_pool2d(one, (height, width))
+        for one in (student_map, teacher_map)
+    )
+    return student, teacher
+
+
+def unit_vectors(vectors: Tensor) -> Tensor:
+    """Divide vectors (..., D) by their length; those not longer than 1e-12 become zero and get no gradient.
+
+    torch's `normalize` would send such a vector 1e12 times what arrives.
+    """
+    length = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    divided: Tensor = vectors / length.masked_fill(length <= _SHORTEST, math.inf)
+    return divided
+
+
+def risen_share(epoch: int, warmup_epochs: int) -> float:
+    """Return the share of a weight that is in force in ``epoch`` (from 0), rising in equal steps: 1/n, 2/n, ... to 1.
+
+    Args:
+        warmup_epochs: n >= 0; 0 gives the whole weight at once.
+    """
+    return min((epoch + 1) / warmup_epochs, 1.0) if warmup_epochs else 1.0
+
+
+def wide(tensor: Tensor) -> Tensor:
+    """Return half-precision tensors as float32, others as they are: losses are computed in nothing less."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

@@ -48,20 +48,22 @@ class MapRegressor(nn.Module):
     Args:
         student: channels and size of the student's map.
         teacher: those of the teacher's.
+        activate: whether the ReLU stands at the end; without it pre-activations can be met.
 
     Source: Romero et al. 2015, arXiv:1412.6550, section 2.2. The first three geometries are those of the CIFAR-100
     benchmark RepDistiller, which refuses the fourth.
     """
 
-    def __init__(self, student: StageSpec, teacher: StageSpec) -> None:
+    def __init__(self, student: StageSpec, teacher: StageSpec, *, activate: bool = True) -> None:
         super().__init__()
         self.conv = _convolution(student, teacher)
         self.bn = nn.BatchNorm2d(teacher.channels)
+        self.activate = activate
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Return (B, C of the teacher, H, W) >= 0 from the student's (B, C, H, W), with gradient."""
-        regressed: Tensor = F.relu(self.bn(self.conv(maps)))
-        return regressed
+        """Return (B, C of the teacher, H, W) from the student's (B, C, H, W), with gradient; >= 0 with the ReLU."""
+        regressed: Tensor = self.bn(self.conv(maps))
+        return F.relu(regressed) if self.activate else regressed
 
 
 def _convolution(student: StageSpec, teacher: StageSpec) -> nn.Module:

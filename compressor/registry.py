@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import EntryPoint
+from importlib.metadata import Distribution, EntryPoint
 from importlib.metadata import entry_points as installed
 from typing import TYPE_CHECKING, Any
 
@@ -114,9 +114,13 @@ def outline_faults(method: object, name: str) -> list[str]:
 
 
 def _package(point: EntryPoint) -> str:
-    if point.dist is None:
-        return "unknown package"
-    return f"{point.dist.name} {point.dist.version}"
+    return "unknown package" if point.dist is None else _label(point.dist)
+
+
+@cache
+def _label(distribution: Distribution) -> str:
+    """Read a distribution's name and version once: each reading parses its metadata, and names are asked for often."""
+    return f"{distribution.name} {distribution.version}"
 
 
 def forget() -> None:

@@ -11,6 +11,8 @@ from compressor.cli.command import Ask, command
 from compressor.cli.faults import fault_of
 from compressor.cli.help import MAIN
 from compressor.cli.options import RUN, without
+from compressor.cli.sweeps import run_sweep, sweepable, take_sweep
+from compressor.comparison.contenders import equal_label
 from compressor.comparison.gate import parse
 from compressor.config.settings import BASELINE
 from compressor.errors import GateError, UsageError
@@ -24,13 +26,14 @@ EXAMPLES = (
     "compress compare --methods kd,crd,sskd --seeds 3",
     "compress compare --methods kd,sskd -t resnet32x4 -s resnet8x4 --epochs 5 --fail-under 'sskd>=kd'",
     "compress compare --methods kd --pairs resnet32x4:resnet8x4,wrn_40_2:wrn_16_2",
+    "compress compare --methods kd,sskd --fraction 25,50,75,100",
     "compress compare runs/A runs/B runs/C",
 )
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    command(app, "compare", examples=EXAMPLES, settings=without("method", "seed"), panel=MAIN)(compare)
+    command(app, "compare", examples=EXAMPLES, settings=sweepable(without("method", "seed")), panel=MAIN)(compare)
 
 
 def compare(
@@ -57,6 +60,15 @@ def compare(
             show_default="scratch",
         ),
     ] = None,
+    equal_compute: Annotated[
+        bool,
+        typer.Option(
+            "--equal-compute/--no-equal-compute",
+            rich_help_panel=PANEL,
+            help="Beside methods that look at several views of each image, also train kd on as many.",
+            show_default="yes",
+        ),
+    ] = True,
     fail_under: Annotated[
         str | None,
         typer.Option(
@@ -83,12 +95,16 @@ def compare(
 ) -> None:
     """Compare methods over several seeds.
 
-    The student without a teacher (scratch) is always a row. Cells of one teacher and seed run in one loop over one
-    teacher pass; finished cells are only read, a failed one is a row with its reason and exit code 5 at the end.
+    Ends with a table and report.html, one page with pictures that needs no network. The student without a teacher
+    (scratch) is always a row. Cells of one teacher and seed run in one loop over one teacher pass; finished cells are
+    only read, a failed one is a row with its reason and exit code 5 at the end.
+    Several values for --shots, --fraction, --label-noise or --imbalance, as in 25,50,100, make a comparison for each
+    and a picture of accuracy against the value.
     """
     if runs:
-        made = _of_runs(runs, baseline, out)
+        made = _of_runs(ask, runs, baseline, out)
     else:
+        ask, swept = take_sweep(ask)
         resolved = ask.given.resolved()
         if print_config:
             from compressor.cli.distill import show_config
@@ -97,8 +113,12 @@ def compare(
             return
         names = _words(methods, "--methods")
         if fail_under is not None:
-            parse(fail_under, [*names, BASELINE])
-        made = _of_grid(ask, resolved.config, names, seeds, _pairs(pairs), baseline, out)
+            parse(fail_under, [*names, BASELINE, *map(equal_label, range(2, 5))])
+        both = _pairs(pairs)
+        if swept is not None:
+            code = run_sweep(ask, swept, names, seeds, both, baseline, out, fail_under, equal_compute=equal_compute)
+            raise typer.Exit(code)
+        made = _of_grid(ask, resolved.config, names, seeds, both, baseline, out, equal_compute=equal_compute)
     failure = None if fail_under is None else _gate(made, fail_under)
     _tell(ask, made, failure)
     if failure is not None:
@@ -108,11 +128,11 @@ def compare(
         raise typer.Exit(made.exit_code)
 
 
-def _of_runs(runs: list[Path], baseline: str | None, out: Path | None) -> "Comparison":
+def _of_runs(ask: Ask, runs: list[Path], baseline: str | None, out: Path | None) -> "Comparison":
     from compressor.comparison.grid import compare_runs
 
     chosen = {} if baseline is None else {"baseline": baseline}
-    return compare_runs(runs, out=out, **chosen)
+    return compare_runs(runs, out=out, command=ask.line, **chosen)
 
 
 def _of_grid(
@@ -123,6 +143,8 @@ def _of_grid(
     pairs: list[tuple[str, str]] | None,
     baseline: str | None,
     out: Path | None,
+    *,
+    equal_compute: bool,
 ) -> "Comparison":
     from compressor.cli.distill import begin
     from compressor.cli.listeners import listening
@@ -142,6 +164,7 @@ def _of_grid(
             methods=methods,
             seeds=seeds,
             pairs=pairs,
+            equal_compute=equal_compute,
             out=out,
             listener=listener,
             command=ask.line,
@@ -183,7 +206,7 @@ def _tell(ask: Ask, made: "Comparison", failure: GateError | None) -> None:
     output.result(shown)
     output.talk(textwrap.fill(made.verdict, output.columns) if output.terminal else made.verdict)
     if made.folder is not None:
-        output.talk(f"table: {made.folder / 'table.csv'}")
+        output.talk(f"report: {made.folder / 'report.html'}   table: {made.folder / 'table.csv'}")
 
 
 def _words(text: str, option: str) -> list[str]:

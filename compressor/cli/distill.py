@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 EXAMPLES = (
     "compress distill",
     "compress distill -m kd -t resnet32x4 -s resnet8x4 -d digits --epochs 5",
-    "compress distill -m kd --set method.temperature=2 --dry-run",
+    "compress distill -m kd --set method.kd_temperature=2 --dry-run",
     "compress distill --config mine.toml --print-config",
 )
 
@@ -100,7 +100,7 @@ def begin(ask: Ask, config: "RunConfig", methods: list[str] | None = None, seeds
     line = "  ".join(f"{name} {number}" for name, number in known.items() if name != "python")
     line = f"{line}  {config.runtime.device} x{threads} threads  {drawn}"
     ask.output.talk(line if ask.output.terminal else f"{stamp(time.time())} {line}")
-    prepare_process(config.runtime.threads)
+    prepare_process(config.runtime.threads, plain=config.runtime.plain)
 
 
 def show_config(output: Output, resolved: "Resolved") -> None:

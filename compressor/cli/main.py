@@ -24,6 +24,7 @@ COMMANDS = (
     "compare",
     "publish",
     "evaluate",
+    "probe",
     "show",
     "listing",
     "teach",

@@ -55,6 +55,7 @@ class Kind:
 TEXT = Kind(str, "text", "TEXT")
 WHOLE = Kind(int, "a whole number", "N")
 NUMBER = Kind(float, "a number", "X")
+PERCENT = Kind(float, "a percentage", "PERCENT")
 PATH = Kind(str, "a path", "PATH")
 SECONDS = Kind(to_seconds, "a duration such as 90s, 30m or 1h30m", "TIME")
 FLAG = Kind(to_flag, "true or false", "")
@@ -104,7 +105,8 @@ class Setting:
         try:
             return self.kind.read(text)
         except ValueError as cause:
-            raise UsageError(f"{origin} must be {self.kind.allowed}, got {text!r}") from cause
+            hint = "several values: compress compare" if self.option in SCENARIO and "," in text else None
+            raise UsageError(f"{origin} must be {self.kind.allowed}, got {text!r}", hint=hint) from cause
 
     def shown_default(self) -> str:
         """Return the default as help shows it."""
@@ -154,6 +156,13 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     _setting("img-size", "data.image_size", DATA, "Pixels a side.", WHOLE, default="of the data or the student"),
     _setting("shots", "data.shots", DATA, "Labelled images a class that the student may use.", WHOLE, default="all"),
+    _setting("fraction", "data.fraction", DATA, "Percent of each class that the student may use.", PERCENT),
+    _setting(
+        "label-noise", "data.label_noise", DATA, "Share of the student's labels replaced by another class.", NUMBER
+    ),
+    _setting(
+        "imbalance", "data.imbalance", DATA, "The student's images of the first class over those of the last.", NUMBER
+    ),
     _setting("workers", "runtime.workers", DATA, "Processes that decode images.", WHOLE, default="auto"),
     _setting("skip-bad-images", "data.skip_bad_images", DATA, "Leave out unreadable images and count them.", FLAG),
     _setting("method", "method.name", METHOD, "How knowledge is passed on; see `compress list methods`.", short="m"),
@@ -183,8 +192,12 @@ SETTINGS: tuple[Setting, ...] = (
         choices=("last", "best"),
     ),
     _setting("save-every", "runtime.save_every", RUN, "Time between checkpoints at most.", SECONDS, default="10m"),
+    _setting("plain", "runtime.plain", RUN, "Leave out all that is only there for speed, for suspicion's sake.", FLAG),
     _setting("strict", "runtime.strict", RUN, "Refuse to resume where bits may differ (other thread count).", FLAG),
 )
+
+SCENARIO = ("shots", "fraction", "label-noise", "imbalance")
+"""Options that change the student's images and leave the teacher's as they are; `compare` takes lists of values."""
 
 
 def pick(*options: str) -> tuple[Setting, ...]:

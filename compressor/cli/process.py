@@ -2,15 +2,19 @@
 
 import os
 
+from compressor.cli.memory import keep_freed_memory
 
-def prepare_process(threads: int) -> None:
-    """Set the number of CPU threads; imports torch.
+
+def prepare_process(threads: int, *, plain: bool = False) -> None:
+    """Set the number of CPU threads, and keep freed memory unless ``plain``; imports torch.
 
     Args:
         threads: 0 takes the physical cores that this process may run on.
     """
     import torch
 
+    if not plain:
+        keep_freed_memory()
     torch.set_num_threads(threads or physical_cores())
 
 

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from compressor.cli.command import Ask, command
-from compressor.cli.wording import duration
+from compressor.cli.wording import duration, extras
 
 if TYPE_CHECKING:
     from compressor.engine.history import RunStatus
 
 EXAMPLES = ("compress show runs/NAME", "compress show runs/NAME --json")
 _HEIGHT, _WIDTH = 8, 60
+_SHOWN = ("top1", "teacher_top1", "agreement", "ece", "many_top1", "medium_top1", "few_top1")
 
 
 def register(app: typer.Typer) -> None:
@@ -58,11 +59,12 @@ def lines_of(status: "RunStatus") -> list[str]:
 
 def _result(result: Mapping[str, Any]) -> list[str]:
     metrics = result["metrics"]
-    parts = [f"{key} {metrics[key]:.2f}" for key in ("top1", "teacher_top1", "agreement", "ece") if key in metrics]
+    parts = [f"{key} {metrics[key]:.2f}" for key in _SHOWN if key in metrics]
     return [
         f"Result   {'   '.join(parts)}",
         f"Trained  {duration(result['cost']['train_seconds'])}",
         f"Student  {result['student']['folder']}",
+        *(f"         {line}" for line in extras(result["student"])),
     ]
 
 

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from compressor.cli.tables import aligned
-from compressor.cli.wording import accuracy, big, duration, size
+from compressor.cli.wording import accuracy, big, duration, extras, size
 
 if TYPE_CHECKING:
     from compressor.engine.rehearsal import Rehearsal
+
+_GROUPS = ("many", "medium", "few")
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ def done_block(document: Mapping[str, Any], spent: Spent, *, next_command: str) 
     rows = [
         title,
         f"  {_accuracies(metrics)}",
-        *(f"  {line}" for line in _costs(student, teacher)),
+        *(f"  {line}" for line in _groups(metrics)),
+        *(f"  {line}" for line in (*_costs(student, teacher), *extras(student))),
         f"  model   {student['folder']}",
     ]
     if student.get("load"):
@@ -70,22 +73,38 @@ def rehearsed(rehearsal: "Rehearsal") -> str:
         (phase.name, f"{phase.steps:,}", f"{1000 * phase.seconds_per_step:.1f}", duration(phase.seconds))
         for phase in rehearsal.phases
     ]
-    lines = [aligned(("phase", "steps", "ms/step", "time"), phases), ""]
+    lines = [*_joined(rehearsal), aligned(("phase", "steps", "ms/step", "time"), phases), ""]
     lines.append(f"time    about {duration(rehearsal.seconds)}, without evaluation and start-up")
     lines.append(f"memory  {size(rehearsal.memory_bytes)} at most so far, {size(rehearsal.method_bytes)} of the method")
     lines.append(f"disk    {size(rehearsal.disk_bytes)} in {rehearsal.folder}")
     return "\n".join([*lines, "Nothing was written."])
 
 
+def _joined(rehearsal: "Rehearsal") -> list[str]:
+    """Return the plan: which place of the student learns from which of the teacher's, through what."""
+    if not rehearsal.plan:
+        return []
+    rows = [(link.student, link.teacher, link.adapter, f"{link.parameters:,}") for link in rehearsal.plan]
+    return [aligned(("student", "teacher", "adapter", "parameters added"), rows), ""]
+
+
 def _accuracies(metrics: Mapping[str, Any]) -> str:
     parts = [f"student top-1  {accuracy(metrics['top1'])}"]
     if "teacher_top1" in metrics:
         parts.append(f"teacher {accuracy(metrics['teacher_top1'])}")
+    if "peer_top1" in metrics:
+        parts.append(f"peer {accuracy(metrics['peer_top1'])}")
     if "agreement" in metrics:
         parts.append(f"agreement {metrics['agreement']:.1f} %")
     if "ece" in metrics:
         parts.append(f"ECE {metrics['ece']:.3f}")
     return "   ".join(parts)
+
+
+def _groups(metrics: Mapping[str, Any]) -> list[str]:
+    """Tell the accuracy of classes with many, medium and few training images, where a run has it."""
+    parts = [f"{name} {accuracy(metrics[f'{name}_top1'])}" for name in _GROUPS if f"{name}_top1" in metrics]
+    return [f"top-1 by training images  {'   '.join(parts)}"] if parts else []
 
 
 def _costs(student: Mapping[str, Any], teacher: Mapping[str, Any]) -> list[str]:

@@ -60,6 +60,36 @@ def comparison_table(rows: Sequence[Any], baseline: str, columns: int) -> str:
     return "\n\n".join(blocks)
 
 
+def sweep_tsv(option: str, comparisons: Sequence[tuple[float, Sequence[Any]]]) -> str:
+    """Return the rows of comparisons at several values of an option, with full values; the value comes first."""
+    rows = [[f"{value:g}", *_comparison_values(row)] for value, rows in comparisons for row in rows]
+    return tab_separated([option, *COMPARISON], rows)
+
+
+def sweep_table(option: str, comparisons: Sequence[tuple[float, Sequence[Any]]], columns: int) -> str:
+    """Return accuracies for a terminal: a line a method, a column a value of the option, one block a pair."""
+    pairs = list(dict.fromkeys(row.pair for _, rows in comparisons for row in rows))
+    blocks = []
+    for pair in pairs:
+        methods = dict.fromkeys(row.method for _, rows in comparisons for row in rows if row.pair == pair)
+        cells: dict[str, list[str]] = {method: [method] for method in methods}
+        for _, rows in comparisons:
+            mine = {row.method: row for row in rows if row.pair == pair}
+            for method, line in cells.items():
+                line.append(_swept_cell(mine.get(method)))
+        header = [f"top-1 by {option}", *(f"{value:g}" for value, _ in comparisons)]
+        block = aligned(header, list(cells.values()), columns)
+        blocks.append("\n".join([*([pair] if len(pairs) > 1 else []), block]))
+    return "\n\n".join(blocks)
+
+
+def _swept_cell(row: Any) -> str:
+    if row is None:
+        return "-"
+    spread = f" ± {row.top1_sd:.1f}" if row.top1_sd is not None else ""
+    return row.status if row.top1_mean is None else f"{accuracy(row.top1_mean)}{spread}"
+
+
 def _fitting(rows: Sequence[Mapping[str, str]], columns: int) -> str:
     """Return the table without the columns that matter least until it fits."""
     names = list(rows[0]) if rows else []

@@ -6,14 +6,14 @@ from typing import Annotated
 import typer
 
 from compressor.cli.command import Ask, command
-from compressor.cli.options import RUN, moved, without
+from compressor.cli.options import RUN, SCENARIO, moved, without
 
 EXAMPLES = (
     "compress teach -t resnet32x4 -d digits",
     "compress teach -t wrn_40_2 -d torch/cifar100 --data-dir data --weights teacher.pth",
 )
 _SETTINGS = moved(
-    without("teacher-weights", "student", "student-init", "method", "shots", "seed", "processes"),
+    without("teacher-weights", "student", "student-init", "method", *SCENARIO, "seed", "processes"),
     "training",
     "teacher_training",
 )
@@ -53,7 +53,7 @@ def teach(
     from compressor.models.catalogue import resolve_name
 
     resolve_name(resolved.config.teacher.name, role="teacher")
-    prepare_process(resolved.config.runtime.threads)
+    prepare_process(resolved.config.runtime.threads, plain=resolved.config.runtime.plain)
     from compressor.engine.teaching import teach as teach_bank
 
     with listening(ask.output) as listener:

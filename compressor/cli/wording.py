@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from compressor.events import LaneFailed
 
@@ -57,6 +58,12 @@ def terms(values: Mapping[str, float]) -> str:
 def accuracy(value: float | None) -> str:
     """Return a percentage with one digit; ``-`` where there is none."""
     return "-" if value is None else f"{value:.1f}"
+
+
+def extras(student: Mapping[str, Any]) -> list[str]:
+    """Name what a method published beside the student, in one line; none where it is the student alone."""
+    parts = [f"{words} ({big(count)})" for words, count in student.get("extras", {}).items()]
+    return [f"counts {' and '.join(parts)}, which stay with the student"] if parts else []
 
 
 def failure(event: LaneFailed) -> str:

@@ -9,7 +9,8 @@ from compressor.errors import GateError, UsageError, suggestion
 if TYPE_CHECKING:
     from compressor.comparison.grid import Comparison
 
-_CONDITION = re.compile(r"^\s*([\w-]+)\s*(>=|>)\s*([\w.-]+)\s*$")
+_NAME = r"[\w.-]+(?: \([^<>=]*\))?"
+_CONDITION = re.compile(rf"^\s*({_NAME})\s*(>=|>)\s*({_NAME})\s*$")
 
 
 def parse(condition: str, methods: Iterable[str]) -> tuple[str, str, str]:

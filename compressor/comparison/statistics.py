@@ -1,10 +1,13 @@
 """What seeds allow to be said: means, paired differences with intervals, and verdicts corrected for many methods."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from scipy import stats
+
+from compressor.comparison.power import seeds_for
 
 CONFIDENCE = 0.95
 
@@ -26,7 +29,9 @@ class Difference:
         mean: method minus baseline. interval: t interval at 95 %, None with one pair.
         p_value: of the paired t test, Holm-corrected over the methods; None with fewer than three pairs.
         verdict: ``better``, ``worse``, ``not separated``, ``interval only`` (two pairs) or ``one seed, no claim``.
-        seeds_needed: pairs at which an interval of this mean and spread would leave zero out; None when unknown.
+        seeds_needed: see `compressor.comparison.power.seeds_for`, were this mean and spread the true ones; None when
+            unknown, not needed, or above 1000.
+        deviation: of the paired differences, n - 1; None with one pair.
     """
 
     mean: float
@@ -35,6 +40,7 @@ class Difference:
     verdict: str
     seeds_needed: int | None
     pairs: int
+    deviation: float | None = None
 
 
 def summarise(values: Sequence[float]) -> Summary:
@@ -59,20 +65,37 @@ def differences(methods: Mapping[str, Mapping[int, float]], baseline: Mapping[in
         name: [values[seed] - baseline[seed] for seed in sorted(values.keys() & baseline.keys())]
         for name, values in methods.items()
     }
-    raw = {name: _p_value(pairs) for name, pairs in paired.items() if len(pairs) >= 3}
-    corrected = holm(raw)
+    return _differences(paired)
+
+
+def _differences(paired: Mapping[str, Sequence[float]]) -> dict[str, Difference]:
+    corrected = holm({name: _p_value(pairs) for name, pairs in paired.items() if len(pairs) >= 3})
     return {name: _difference(pairs, corrected.get(name)) for name, pairs in paired.items() if pairs}
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Correct p-values for their number by Holm's step-down procedure (Holm 1979)."""
-    ordered = sorted(p_values, key=lambda name: p_values[name])
-    corrected: dict[str, float] = {}
-    largest = 0.0
-    for place, name in enumerate(ordered):
-        largest = max(largest, min(1.0, (len(ordered) - place) * p_values[name]))
-        corrected[name] = largest
-    return corrected
+    """Correct p-values for their number by Holm's step-down procedure (Holm 1979), as statsmodels does."""
+    if not p_values:
+        return {}
+    from statsmodels.stats.multitest import multipletests  # takes a second to import
+
+    corrected = multipletests(list(p_values.values()), method="holm")[1]
+    return {name: float(value) for name, value in zip(p_values, corrected, strict=True)}
+
+
+def pairwise(methods: Mapping[str, Mapping[int, float]]) -> dict[tuple[str, str], Difference]:
+    """Compare every two methods, first minus second, corrected for the number of such pairs.
+
+    Args:
+        methods: for each, accuracy by seed, in the order in which pairs are formed.
+    """
+    together = {f"{one}\0{other}": (one, other) for one, other in itertools.combinations(methods, 2)}
+    paired = {
+        key: [methods[one][seed] - methods[other][seed] for seed in sorted(methods[one].keys() & methods[other].keys())]
+        for key, (one, other) in together.items()
+    }
+    found = _differences(paired)
+    return {together[key]: difference for key, difference in found.items()}
 
 
 def interval(pairs: Sequence[float]) -> tuple[float, float] | None:
@@ -105,14 +128,14 @@ def _difference(pairs: Sequence[float], p_value: float | None) -> Difference:
         verdict = "better" if summary.mean > 0 else "worse"
     else:
         verdict = "not separated"
-    needed = _seeds_needed(summary) if verdict in ("not separated", "interval only") else None
-    return Difference(summary.mean, interval(pairs), p_value, verdict, needed, summary.count)
-
-
-def _seeds_needed(summary: Summary, most: int = 1000) -> int | None:
-    if summary.deviation is None or summary.mean == 0:
-        return None
-    for count in range(3, most + 1):
-        if _half_width(summary.deviation, count) < abs(summary.mean):
-            return count
-    return None
+    undecided = verdict in ("not separated", "interval only") and summary.deviation is not None
+    needed = seeds_for(summary.mean, summary.deviation or 0.0) if undecided else None
+    return Difference(
+        mean=summary.mean,
+        interval=interval(pairs),
+        p_value=p_value,
+        verdict=verdict,
+        seeds_needed=needed,
+        pairs=summary.count,
+        deviation=summary.deviation,
+    )

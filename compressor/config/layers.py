@@ -75,7 +75,7 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     key = key.strip()
     if not equals or not key:
-        raise UsageError(f"--set {text!r} is not KEY=VALUE", hint="for example --set method.temperature=2")
+        raise UsageError(f"--set {text!r} is not KEY=VALUE", hint="for example --set method.kd_temperature=2")
     checked({key: value}, origin="--set")
     try:
         return key, tomllib.loads(f"value = {value}")["value"]

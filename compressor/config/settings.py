@@ -56,7 +56,10 @@ class DataConfig:
         val_split: share of the training images held out, in [0, 0.5], where the source has no validation part.
         image_size: pixels a side; None takes the source's own where it is one, else the student's.
         shots: labelled images a class the student may use; None for all. The teacher keeps all.
-        split_seed: of the held-out part and of ``shots``; the same for all methods and seeds.
+        fraction: percent of each class the student may use, in [1, 100]; not together with ``shots``.
+        imbalance: the student's images of the first class over those of the last, >= 1, falling exponentially between.
+        label_noise: share of the student's labels that are replaced by another class, in [0, 1).
+        split_seed: of the held-out part and of the four above; the same for all methods and seeds.
         pipeline: ``resident`` keeps uint8 pixels in memory, ``stream`` decodes in workers, ``auto`` by size.
         crop_padding, flip, crop_scale: see `compressor.data.types.Augmentation`.
     """
@@ -66,6 +69,9 @@ class DataConfig:
     val_split: float = 0.1
     image_size: int | None = None
     shots: int | None = None
+    fraction: float = 100.0
+    imbalance: float = 1.0
+    label_noise: float = 0.0
     split_seed: int = 0
     skip_bad_images: bool = False
     pipeline: Literal["auto", "resident", "stream"] = "auto"
@@ -79,9 +85,19 @@ class DataConfig:
             self.image_size is None or 4 <= self.image_size <= 4096, "data.image_size", "4 to 4096", self.image_size
         )
         _require(self.shots is None or self.shots >= 1, "data.shots", ">= 1", self.shots)
+        _require(1 <= self.fraction <= 100, "data.fraction", "1 to 100 percent", self.fraction)
+        _require(
+            self.shots is None or self.fraction == 100, "data.fraction", "100 where data.shots is given", self.fraction
+        )
+        _require(1 <= self.imbalance <= 1e6, "data.imbalance", "1 to 1,000,000", self.imbalance)
+        _require(0 <= self.label_noise < 1, "data.label_noise", "in [0, 1)", self.label_noise)
         _require(self.split_seed >= 0, "data.split_seed", ">= 0", self.split_seed)
         _require(0 <= self.crop_padding <= 64, "data.crop_padding", "0 to 64 pixels", self.crop_padding)
         _require(0 < self.crop_scale <= 1, "data.crop_scale", "in (0, 1]", self.crop_scale)
+
+    def for_teacher(self) -> "DataConfig":
+        """Return the same data without what makes the student's part differ."""
+        return replace(self, shots=None, fraction=100.0, imbalance=1.0, label_noise=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +174,7 @@ class RuntimeConfig:
         save_every: seconds between checkpoints at most; one is also written at every phase's end.
         time_budget: seconds after which the run saves and stops; None for no limit.
         strict: refuse to resume under another thread count, where bits may differ.
+        plain: leave out everything that is only there for speed.
     """
 
     device: str = "auto"
@@ -167,6 +184,7 @@ class RuntimeConfig:
     save_every: float = 600.0
     time_budget: float | None = None
     strict: bool = False
+    plain: bool = False
 
     def __post_init__(self) -> None:
         _require(1 <= self.processes <= 1024, "runtime.processes", "1 to 1024", self.processes)

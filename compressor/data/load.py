@@ -10,8 +10,9 @@ from torch import Tensor
 from compressor.data.identity import combine, hash_listing, hash_pixels, spaced
 from compressor.data.images import Size, fit, quiet_decoder
 from compressor.data.resident import ResidentSplit
+from compressor.data.scenarios import LabelNoise, Scenario, choose, flip_labels
 from compressor.data.sources import read_source
-from compressor.data.splits import few_shot, validation_split
+from compressor.data.splits import validation_split
 from compressor.data.stores import Part, RawData, materialise, read_or_refuse
 from compressor.data.stream import StreamSplit
 from compressor.data.types import DataSet, Split
@@ -33,6 +34,9 @@ def load_data(
     image_size: int | Size | None = None,
     default_size: int | Size | None = None,
     shots: int | None = None,
+    fraction: float = 100.0,
+    imbalance: float = 1.0,
+    label_noise: float = 0.0,
     skip_bad_images: bool = False,
     pipeline: Pipeline = "auto",
     workers: int = 0,
@@ -46,7 +50,7 @@ def load_data(
 
     Resident images are resized and centre-cropped to the run's size once, then augmented by bordered crops; streamed
     ones are decoded each time and augmented by random resized crops. Mean and deviation are those of the training
-    images before ``shots``; of streamed ones, of up to 512 evenly spaced images; of normalised ones, 0 and 1.
+    images before any scenario; of streamed ones, of up to 512 evenly spaced images; of normalised ones, 0 and 1.
 
     Args:
         source: see `compressor.data.catalogue`; or (train, test) or (train, val, test) Python datasets.
@@ -54,23 +58,24 @@ def load_data(
         val_split: share of training held out, in [0, 1), where the source has no validation part; 0 for none.
         image_size: pixels, one number or (height, width); None takes the size that all images have.
         default_size: taken when ``image_size`` is None and the images differ in size.
-        shots: labelled images a class for the student, >= 1; None for all.
+        shots, fraction, imbalance, label_noise: of the student's images alone, see `compressor.data.scenarios`.
         skip_bad_images: leave out what cannot be read, before the split, and list it; else it is an error.
         pipeline: ``auto`` is ``resident`` up to 1 GiB of decoded pixels.
         workers: processes (streamed) or threads (resident) that decode, >= 0.
         device: where batches are delivered; None is the CPU.
-        split_seed: of the validation split and of ``shots``.
+        split_seed: of the validation split and of the scenario.
         crop_pct: of streamed evaluation: the share of each side that the centre crop keeps, in (0, 1]; 1 where all
             images have the run's size already.
 
     Raises:
-        UsageError: an argument is out of range, or ``shots`` is more than some class has.
+        UsageError: an argument is out of range, or asks for more images than some class has.
         InputError: the source is missing or unusable, or holds unreadable images (code ``data.bad_images``).
     """
     if pipeline not in ("auto", "resident", "stream"):
         raise UsageError(f"pipeline must be auto, resident or stream, got {pipeline!r}")
     if not 0 < crop_pct <= 1:
         raise UsageError(f"crop_pct must be in (0, 1], got {crop_pct}")
+    scenario = Scenario(shots=shots, fraction=fraction, imbalance=imbalance, label_noise=label_noise)
     name, raw = read_source(source, directory)
     size = _run_size(name, raw, image_size, default_size)
     device = device or torch.device("cpu")
@@ -78,7 +83,7 @@ def load_data(
         kind, prepare = "resident", _resident_maker(size, workers, device)
     else:
         kind, prepare = "stream", _stream_maker(size, workers, device, crop_pct)
-    return _assemble(name, raw, size, kind, prepare, val_split, shots, split_seed, skip_bad_images)
+    return _assemble(name, raw, size, kind, prepare, val_split, scenario, split_seed, skip_bad_images)
 
 
 @dataclass(frozen=True)
@@ -87,12 +92,13 @@ class _Prepared:
 
     Args:
         labels: (M,) of all its images. bad: positions that cannot be read, with names and reasons.
+        split, digest: of rows and of labels (M,), which need not be the source's.
     """
 
     labels: Tensor
     bad: dict[int, str]
-    split: Callable[[Tensor], Split]
-    digest: Callable[[Tensor], bytes]
+    split: Callable[[Tensor, Tensor], Split]
+    digest: Callable[[Tensor, Tensor], bytes]
     statistics: Callable[[Tensor], tuple[tuple[float, ...], tuple[float, ...]]]
 
     @property
@@ -110,7 +116,7 @@ def _assemble(
     kind: str,
     prepare: Callable[[Part], _Prepared],
     val_split: float,
-    shots: int | None,
+    scenario: Scenario,
     split_seed: int,
     skip_bad_images: bool,
 ) -> DataSet:
@@ -126,25 +132,34 @@ def _assemble(
         held_rows = None if held is None else kept[held]
         kept = kept[left]
     val = held_out or train  # where the held-out rows lie
-    seen = kept if shots is None else kept[few_shot(train.labels[kept], shots, raw.class_names, seed=split_seed)]
+    seen = kept[choose(train.labels[kept], scenario, raw.class_names, seed=split_seed)]
+    told = train.labels
+    if scenario.label_noise:
+        told = flip_labels(train.labels, seen, scenario.label_noise, len(raw.class_names), seed=split_seed)
 
     mean, std = train.statistics(kept)
-    digests = [train.digest(kept), None if held_rows is None else val.digest(held_rows), test.digest(test.good)]
+    digests = [
+        train.digest(kept, train.labels),
+        None if held_rows is None else val.digest(held_rows, val.labels),
+        test.digest(test.good, test.labels),
+    ]
     facts = f"{kind} {size} {raw.class_names}"
     return DataSet(
         name=name,
         class_names=raw.class_names,
-        train=train.split(seen),
-        teacher_train=train.split(kept),
-        val=None if held_rows is None else val.split(held_rows),
-        test=test.split(test.good),
+        train=train.split(seen, told),
+        teacher_train=train.split(kept, train.labels),
+        val=None if held_rows is None else val.split(held_rows, val.labels),
+        test=test.split(test.good, test.labels),
         image_size=(3, *size),
         mean=mean,
         std=std,
-        sha256=combine(facts, [digests[0] if shots is None else train.digest(seen), *digests]),
+        sha256=combine(facts, [digests[0] if scenario == Scenario() else train.digest(seen, told), *digests]),
         teacher_sha256=combine(facts, digests),
         unreadable=unreadable,
         pipeline=kind,
+        scenario=scenario,
+        label_noise=LabelNoise(seen, told[seen], train.labels[seen]) if scenario.label_noise else None,
     )
 
 
@@ -214,8 +229,8 @@ def _resident_maker(size: Size, threads: int, device: torch.device) -> Callable[
         return _Prepared(
             labels=part.labels,
             bad={row: f"{part.images.name(row)} ({reason})" for row, reason in reasons.items()},
-            split=lambda rows: ResidentSplit(delivered, part.labels, rows),
-            digest=lambda rows: hash_pixels(pixels, part.labels, rows),
+            split=lambda rows, labels: ResidentSplit(delivered, labels, rows),
+            digest=lambda rows, labels: hash_pixels(pixels, labels, rows),
             statistics=lambda rows: _statistics(lambda some: pixels[some], rows),
         )
 
@@ -237,10 +252,10 @@ def _stream_maker(size: Size, workers: int, device: torch.device, crop_pct: floa
         return _Prepared(
             labels=part.labels,
             bad={},
-            split=lambda rows: StreamSplit(
-                images, part.labels, rows, size=size, crop_pct=kept, workers=workers, device=device
+            split=lambda rows, labels: StreamSplit(
+                images, labels, rows, size=size, crop_pct=kept, workers=workers, device=device
             ),
-            digest=lambda rows: hash_listing(images, part.labels, rows),
+            digest=lambda rows, labels: hash_listing(images, labels, rows),
             statistics=statistics if not images.normalised else lambda rows: _UNCHANGED,
         )
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from compressor.data.types import PLAIN, Augmentation, ImageBatch, ViewSlot
-from compressor.errors import UsageError
+from compressor.data.views import viewed
 from compressor.streams import generator
 
 
@@ -16,7 +16,8 @@ class ResidentSplit:
 
     The draws of an epoch come as whole arrays, one number a sample, so a sample's pixels depend on (seed, epoch, its
     position) and on nothing else. A training image is mirrored or not, once for all its views; then turned into the
-    view; then, view by view, given a border of zeros and cut back to size at a place of its own.
+    view; then, view by view, given a border of zeros and cut back to size at a place of its own. Views that share a
+    crop are turned after it.
 
     Args:
         images: (M, C, H, W) uint8, or float32 that is normalised already; may be shared by several splits.
@@ -84,17 +85,17 @@ class ResidentSplit:
     def _view(
         self, base: Tensor, index: Tensor, slot: ViewSlot, augmentation: Augmentation | None, epoch: int, seed: int
     ) -> Tensor:
-        view = slot.views.transform(base, slot.view) if slot.view else base
-        if view.shape != base.shape:
-            raise UsageError(
-                f"view {slot.view} of {slot.views.family} makes {tuple(view.shape[1:])} of {tuple(base.shape[1:])}: "
-                "these views need square images",
-                hint="--img-size with one number",
-            )
+        if slot.views.shared_crop:
+            return viewed(self._cropped(base, index, slot, augmentation, epoch, seed), slot)
+        return self._cropped(viewed(base, slot), index, slot, augmentation, epoch, seed)
+
+    def _cropped(
+        self, images: Tensor, index: Tensor, slot: ViewSlot, augmentation: Augmentation | None, epoch: int, seed: int
+    ) -> Tensor:
         if augmentation is None or augmentation.crop_padding == 0:
-            return view
+            return images
         padding = augmentation.crop_padding
-        return padded_crop(view, self._draws(seed, epoch, f"crop/{slot.key}", padding)[index], padding)
+        return padded_crop(images, self._draws(seed, epoch, f"crop/{slot.key}", padding)[index], padding)
 
     def _draws(self, seed: int, epoch: int, purpose: str, padding: int = 0) -> Tensor:
         """Return the whole epoch's draws of one kind, kept until another epoch is asked for."""

@@ -49,31 +49,18 @@ def validation_split(labels: Tensor, share: float, *, seed: int) -> tuple[Tensor
     return kept, held
 
 
-def few_shot(labels: Tensor, shots: int, class_names: tuple[str, ...], *, seed: int) -> Tensor:
-    """Choose ``shots`` images of each class; the choice for a smaller number is part of that for a larger one.
+def first_of_each_class(labels: Tensor, counts: Tensor, *, seed: int) -> Tensor:
+    """Choose images of each class from the head of an order of its own: fewer images are part of more.
 
     Args:
-        labels: (N,) int64, each class present. shots: >= 1.
+        labels: (N,) int64. counts: (K,) int64 how many of each class, not more than it has.
 
     Returns:
-        (K * shots,) positions, rising.
-
-    Raises:
-        UsageError: ``shots`` is below 1, or some class has fewer images.
+        (sum of counts,) positions, rising.
     """
-    if shots < 1:
-        raise UsageError(f"shots must be >= 1, got {shots}", hint="leave it out to train on all images")
-    counts = torch.bincount(labels, minlength=len(class_names))
-    fewest = int(counts.argmin())
-    most = int(counts[fewest])
-    if most < shots:
-        raise UsageError(
-            f"{shots} shots a class were asked for, class {class_names[fewest]!r} has {most} training images",
-            hint=f"--shots {most}, or fewer",
-        )
     chosen = [
-        members[_shuffled(len(members), seed, "shots", label)[:shots]]
-        for label in range(len(class_names))
+        members[_shuffled(len(members), seed, "shots", label)[:count]]
+        for label, count in enumerate(counts.tolist())
         for members in [(labels == label).nonzero().flatten()]
     ]
     return torch.cat(chosen).sort().values

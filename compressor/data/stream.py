@@ -22,6 +22,7 @@ from compressor.data.images import (
 )
 from compressor.data.stores import Images, unreadable_error
 from compressor.data.types import PLAIN, Augmentation, ImageBatch, ViewSlot
+from compressor.data.views import viewed
 from compressor.errors import TrainingError
 from compressor.streams import generator
 
@@ -55,10 +56,19 @@ class _Request:
         changes = self.augmentation
         if changes is None:
             base = fit(image, self.size, self.crop_pct)
-            return torch.stack([_viewed(base, slot) for slot in self.slots])
+            return torch.stack([viewed(base[None], slot)[0] for slot in self.slots])
         if changes.flip and float(torch.rand(1, generator=self._owned("flip", position))) < 0.5:
             image = image.flip(-1)
-        return torch.stack([self._cropped(_viewed(image, slot), slot, position, changes) for slot in self.slots])
+        if any(_of_plain_crop(slot) for slot in self.slots):
+            plain = self._cropped(image, PLAIN, position, changes)
+        return torch.stack(
+            [
+                viewed(plain[None], slot)[0]
+                if _of_plain_crop(slot)
+                else self._cropped(slot.views.transform(image[None], slot.view)[0], slot, position, changes)
+                for slot in self.slots
+            ]
+        )
 
     def _cropped(self, image: Tensor, slot: ViewSlot, position: int, changes: Augmentation) -> Tensor:
         draws = torch.rand((_TRIES, 4), generator=self._owned(f"crop/{slot.key}", position), dtype=torch.float64)
@@ -89,8 +99,9 @@ class StreamSplit:
     """A split whose images are decoded anew each time.
 
     A training image is mirrored or not, once for all its views; turned into the view; then, view by view, a random
-    part of it (`random_box`) is resized. Each sample's draws come from a generator of its own, so neither batches nor
-    workers change a pixel. Otherwise an image is resized to cover ``size / crop_pct`` and its centre cut out.
+    part of it (`random_box`) is resized. Views that share a crop are turned after it. Each sample's draws come from a
+    generator of its own, so neither batches nor workers change a pixel. Otherwise an image is resized to cover
+    ``size / crop_pct`` and its centre cut out.
 
     Args:
         images: of which the split is a part. labels: (M,) int64 of all of them. rows: (N,) which of the M.
@@ -163,6 +174,7 @@ class StreamSplit:
 
         Raises:
             IndexError: a position is not in the split.
+            UsageError: a view of the finished image has another shape, as a quarter turn has unless it is square.
             InputError: an image cannot be read, or is no longer the one that was scanned; names it.
             TrainingError: a worker process was killed from outside.
         """
@@ -170,6 +182,9 @@ class StreamSplit:
         for each in wanted:
             if len(each) and not 0 <= int(each.min()) <= int(each.max()) < len(self):
                 raise IndexError(f"positions must be in [0, {len(self)})")
+        for slot in slots:
+            if augmentation is None or slot.views.shared_crop:
+                viewed(torch.zeros(1, 1, *self._size), slot)  # here, as an error of a worker would lose its hint
         request = _Request(
             images=self._images,
             rows=tuple(self._rows.tolist()),
@@ -224,8 +239,8 @@ class _Answers:
         self._iterator = None
 
 
-def _viewed(image: Tensor, slot: ViewSlot) -> Tensor:
-    return slot.views.transform(image[None], slot.view)[0] if slot.view else image
+def _of_plain_crop(slot: ViewSlot) -> bool:
+    return slot.view == 0 or slot.views.shared_crop
 
 
 def _unchanged(answer: Any) -> Any:

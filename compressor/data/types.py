@@ -1,11 +1,12 @@
 """What the rest of the core knows of data: splits that turn positions into views, and what travels with them."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import Tensor
 
+from compressor.data.scenarios import LabelNoise, Scenario
 from compressor.distiller import Views
 
 
@@ -34,7 +35,7 @@ class ViewSlot:
     @property
     def key(self) -> str:
         """Name of the slot's random draws; the same for every union of lanes."""
-        return "plain" if self.view == 0 else f"{self.views.family}-{self.view}"
+        return "plain" if self.view == 0 or self.views.shared_crop else f"{self.views.family}-{self.view}"
 
 
 PLAIN = ViewSlot(Views(), 0)
@@ -97,14 +98,15 @@ class DataSet:
     Args:
         name: as the user wrote it.
         class_names: K names in label order.
-        train: what the student learns from, after ``shots``; val: held out of training, None when nothing was;
-            test: looked at once, at the end.
-        teacher_train: what the teacher (and artefacts of it) learn from: training images before ``shots``.
+        train: what the student learns from, as ``scenario`` leaves it; val: held out of training, None when nothing
+            was; test: looked at once, at the end.
+        teacher_train: what the teacher (and artefacts of it) learn from: all training images, with clean labels.
         image_size: (C, H, W). mean, std: of the training images, C values each in [0, 1] units.
         sha256: of pixels or file names and sizes, labels and splits of everything the student's run can see.
-        teacher_sha256: the same for what the teacher's training can see; the same for every ``shots``.
+        teacher_sha256: the same for what the teacher's training can see; the same for every ``scenario``.
         unreadable: images that were dropped because ``skip_bad_images`` allowed it.
         pipeline: ``resident`` or ``stream``.
+        scenario: how ``train`` was made from ``teacher_train``. label_noise: None where every label is the source's.
     """
 
     name: str
@@ -120,8 +122,15 @@ class DataSet:
     teacher_sha256: str
     unreadable: tuple[str, ...] = ()
     pipeline: str = "resident"
+    scenario: Scenario = field(default_factory=Scenario)
+    label_noise: LabelNoise | None = None
 
     @property
     def num_classes(self) -> int:
         """K."""
         return len(self.class_names)
+
+    @property
+    def clean_labels(self) -> Tensor:
+        """(N,) int64 labels of ``train`` as the source has them, on the CPU; for looking back, never for training."""
+        return self.train.labels if self.label_noise is None else self.label_noise.clean

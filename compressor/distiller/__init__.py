@@ -7,7 +7,7 @@ A method is a settings class and what it says about a batch that both networks h
         Config = KDConfig
 
         def terms(self, batch, student, teacher):
-            return {"kd": soft_target_kl(student.logits, teacher.logits, self.config.temperature)}
+            return {"kd": soft_target_kl(student.logits, teacher.logits, self.config.kd_temperature)}
 
 Everything else is optional: what it needs (`Needs`), modules of its own (made in ``__init__``), phases before the
 student's (`Phase`), and what it does after a step. The core serves what is declared and knows no method by name.
@@ -15,6 +15,8 @@ student's (`Phase`), and what it does after a step. The core serves what is decl
 
 from compressor.distiller.base import CONTRACT_VERSION, Distiller
 from compressor.distiller.batch import Batch
+from compressor.distiller.exports import ExtendedStudent, shared_copy
+from compressor.distiller.links import Link
 from compressor.distiller.needs import Needs, Negatives, Rotations, Views
 from compressor.distiller.outputs import ModelOutput
 from compressor.distiller.phases import Phase, Schedule, Terms, TermsFunction
@@ -24,6 +26,8 @@ __all__ = [
     "CONTRACT_VERSION",
     "Batch",
     "Distiller",
+    "ExtendedStudent",
+    "Link",
     "ModelOutput",
     "Needs",
     "Negatives",
@@ -36,4 +40,5 @@ __all__ = [
     "Terms",
     "TermsFunction",
     "Views",
+    "shared_copy",
 ]

@@ -7,6 +7,7 @@ from typing import ClassVar, Generic, TypeVar
 from torch import nn
 
 from compressor.distiller.batch import Batch
+from compressor.distiller.links import Link
 from compressor.distiller.needs import Needs
 from compressor.distiller.outputs import ModelOutput
 from compressor.distiller.phases import Phase, Terms
@@ -28,6 +29,9 @@ class Distiller(nn.Module, ABC, Generic[ConfigT]):
     Config: ClassVar[type]
     needs: ClassVar[Needs] = Needs()
     contract_version: ClassVar[int] = CONTRACT_VERSION
+    exports_extras: ClassVar[bool] = False
+    zero_when_equal: ClassVar[tuple[str, ...]] = ()
+    """Terms that vanish where student and teacher answer alike and every adapter is the identity or absent."""
 
     def __init__(self, config: ConfigT, pair: Pair) -> None:
         super().__init__()
@@ -64,9 +68,18 @@ class Distiller(nn.Module, ABC, Generic[ConfigT]):
         children = tuple(name for name, _ in self.named_children())
         return (Phase(name="student", trains=("student", *children), terms=self.terms),)
 
+    def plan(self) -> Sequence[Link]:
+        """Return where both networks are joined and by what, for people to read; the default says nothing."""
+        return ()
+
     def after_step(self, batch: Batch) -> None:
         """Move what is not trained (banks, queues). Called once for each micro-batch, after the optimiser's step."""
 
     def export(self, student: nn.Module) -> nn.Module:
-        """Return what is published: the student alone."""
+        """Return what is evaluated and published: the student alone.
+
+        A method whose product is more than the student (SimKD's projector and the teacher's classifier) sets
+        `exports_extras` and returns the whole, in which the student's parameters are shared, not copied: best an
+        `ExtendedStudent`, which says what was added and how it is built again.
+        """
         return student

@@ -20,6 +20,8 @@ class Batch:
         progress: share of this phase that is done, in [0, 1).
         index_or_none: (N,) int64 positions in the student's training set, where declared.
         contrast_or_none: (N, 1 + K) int64 positions: column 0 the positive, then K negatives, where declared.
+        note: takes a name and a 0-d number for the log: its mean over an epoch stands beside the terms, and is no
+            part of the loss.
         gather: joins a tensor's rows over all processes, in rank order; the identity with one process. No gradient.
     """
 
@@ -30,6 +32,7 @@ class Batch:
     progress: float
     index_or_none: Tensor | None = None
     contrast_or_none: Tensor | None = None
+    note: Callable[[str, Tensor], None] = field(default=lambda name, value: None)
     gather: Callable[[Tensor], Tensor] = field(default=lambda tensor: tensor)
 
     @property

@@ -12,16 +12,18 @@ class Views:
     """The family of views a method wants of each training image; view 0 is always the plain augmented image.
 
     The base image is flipped (or not) once; then `transform` makes view v of it; then every view is cropped by a draw
-    of its own. Subclasses with ``count > 1`` override `transform`, whose view 0 must be the identity: so lanes that
-    want one view and lanes that want several share view 0, its pixels and the teacher's answer to it.
+    of its own. With ``shared_crop`` the crop of view 0 comes first, and `transform` makes view v of what it left.
+    Subclasses with ``count > 1`` override `transform`, whose view 0 must be the identity: so lanes that want one view
+    and lanes that want several share view 0, its pixels and the teacher's answer to it.
     """
 
     count: int = 1
+    shared_crop: bool = False
 
     @property
     def family(self) -> str:
         """Name under which views are shared and their random draws are keyed."""
-        return type(self).__name__
+        return f"{type(self).__name__}{'-of-one-crop' if self.shared_crop else ''}"
 
     def transform(self, images: Tensor, view: int) -> Tensor:
         """Return view ``view`` of ``images`` (N, C, H, W), any dtype, same shape; 0 returns them untouched."""
@@ -74,6 +76,10 @@ class Needs:
         views: which views of each image both networks see.
         index: the position of each sample in the student's training set.
         negatives: contrast indices, see `Negatives`.
+        tails: `NetworkSpec.make_tail` of both networks; a network whose stages cannot be copied is refused.
+        classifier: `NetworkSpec.copy_classifier` of the teacher.
+        own_teacher: no trained teacher is asked for. A network of the teacher's architecture with random weights stands
+            in its place; the phases whose `Phase.trains` names ``"teacher"`` train it.
     """
 
     teacher: bool = True
@@ -83,3 +89,10 @@ class Needs:
     views: Views = field(default_factory=Views)
     index: bool = False
     negatives: Negatives | None = None
+    tails: bool = False
+    classifier: bool = False
+    own_teacher: bool = False
+
+    def __post_init__(self) -> None:
+        if self.own_teacher and not self.teacher:
+            raise ValueError("Needs(own_teacher=True) also needs teacher=True: its answer is served")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from compressor.distiller.batch import Batch
+from compressor.distiller.needs import Needs
 from compressor.distiller.outputs import ModelOutput
 
 Terms = dict[str, Tensor]
@@ -18,12 +19,12 @@ class Schedule:
 
     Args:
         epochs: >= 0; 0 skips the phase.
-        lr: > 0, learning rate at the start.
+        lr: > 0, learning rate at the start; None takes the run's own.
         milestones: shares of the phase in (0, 1) at which the rate is multiplied by ``decay``.
     """
 
     epochs: int
-    lr: float
+    lr: float | None = None
     milestones: tuple[float, ...] = ()
     decay: float = 0.1
 
@@ -37,10 +38,12 @@ class Phase:
 
     Args:
         name: unique within the method; names checkpoints and metrics.
-        trains: ``"student"`` and/or names of the method's own child modules; everything else is frozen and in eval.
+        trains: ``"student"``, names of the method's own child modules, and ``"teacher"`` where the method declared
+            `Needs.own_teacher`; everything else is frozen and in eval mode.
         terms: what is minimised.
         schedule: None takes the run's own settings.
         runs_student: False when the student is not looked at: then ``terms`` gets an empty student output.
+        needs: what this phase is served, a part of the method's `Needs`; None for all of it.
         artefact: the product depends on the teacher and the teacher's data alone. It is trained on all of the
             teacher's data, kept in the cache, and shared by every student and seed. Implies ``runs_student=False``.
         artefact_settings: the settings of the method that the product depends on; they go into the cache's key.
@@ -51,6 +54,7 @@ class Phase:
     terms: TermsFunction
     schedule: Schedule | None = None
     runs_student: bool = True
+    needs: Needs | None = None
     artefact: bool = False
     artefact_settings: tuple[str, ...] = ()
 

@@ -16,6 +16,7 @@ from compressor.engine.checkpoint import Checkpoints
 from compressor.engine.history import RunLog
 from compressor.engine.lanes import Lane
 from compressor.engine.leftovers import clear_leftovers, work_folder
+from compressor.engine.normalise import Normalisation
 from compressor.engine.optimisation import schedule_of
 from compressor.engine.session import Seat, Session
 from compressor.engine.snapshots import restore
@@ -36,6 +37,7 @@ from compressor.storage import (
 from compressor.streams import derive
 
 _SEED = 0
+_TEACHER = "own_teacher/"
 
 
 def supply(lane: Lane, session: Session) -> None:
@@ -60,12 +62,12 @@ def supply(lane: Lane, session: Session) -> None:
 
 def artefact_key(lane: Lane, session: Session) -> str:
     """Hash everything the artefact depends on: teacher, data, the method's settings for it, and how it is trained."""
-    assert session.teacher is not None
     phase, distiller, training = lane.phase, lane.module.distiller, lane.training
+    teacher, normalisation = _taught_by(lane, session)
     described = {
         "contract": CONTRACT_VERSION,
-        "teacher": session.teacher.sha256,
-        "normalisation": asdict(session.teacher.normalisation),
+        "teacher": teacher,
+        "normalisation": asdict(normalisation),
         "data": session.data.teacher_sha256,
         "image_size": session.data.image_size,
         "pipeline": session.data.pipeline,
@@ -79,6 +81,14 @@ def artefact_key(lane: Lane, session: Session) -> str:
     return hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()
 
 
+def _taught_by(lane: Lane, session: Session) -> tuple[str, Normalisation]:
+    """Return what identifies the network in the teacher's place, and how it sees images."""
+    if lane.own_teacher is not None:
+        return f"{lane.own_teacher.name}, random weights", lane.own_teacher.normalisation
+    assert session.teacher is not None
+    return session.teacher.sha256, session.teacher.normalisation
+
+
 _DECISIVE = ("batch_size", "optimizer", "momentum", "nesterov", "weight_decay", "precision", "micro_batches", "min_lr")
 
 
@@ -88,6 +98,7 @@ def _train(lane: Lane, session: Session, phase: Phase, folder: Path, key: str) -
     with RunLock(work) if main else nullcontext():
         student = TappedModel(nn.Identity(), owner="student")
         training = replace(lane.training, ema_decay=0.0, select="last")
+        given = lane.own_teacher
         own = Lane(
             name=f"{lane.module.distiller.name} {phase.name}",
             student=student,
@@ -96,6 +107,7 @@ def _train(lane: Lane, session: Session, phase: Phase, folder: Path, key: str) -
             seed=_SEED,
             runtime=session.runtime,
             phases=(phase,),
+            own_teacher=None if given is None else given.fresh(_SEED),
         )
         own.saved = phase.trains
         _start_afresh(own, phase)
@@ -104,11 +116,13 @@ def _train(lane: Lane, session: Session, phase: Phase, folder: Path, key: str) -
         places, _ = checkpoints.whole()
         if places:
             restore(own, *checkpoints.read(places[-1]))
-        assert session.teacher is not None
-        seat = Seat(own, session.teacher.normalisation, checkpoints, RunLog(None))
+        seat = Seat(own, _taught_by(lane, session)[1], checkpoints, RunLog(None))
         alone = replace(session, fail_fast=True)
         PhaseLoop([seat], alone, session.data.teacher_train, order=f"artefact/{phase.name}", evaluate=False).run()
         tensors = {name: value.detach().cpu() for name, value in own.method_state().items()}
+        if own.module.own_teacher is not None:
+            state = own.module.own_teacher.net.state_dict()
+            tensors |= {f"{_TEACHER}{name}": value.detach().cpu() for name, value in state.items()}
 
         def fill(target: Path) -> None:
             write_tensors(target / "artefact.safetensors", tensors)
@@ -124,16 +138,28 @@ def _start_afresh(lane: Lane, phase: Phase) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(_SEED, f"artefact/{phase.name}"))
         for name in phase.trains:
-            for module in lane.module.distiller.get_submodule(name).modules():
-                reset: Any = getattr(module, "reset_parameters", None)
-                if reset is not None:
-                    reset()
+            if name != "teacher":
+                _reset(lane.module.distiller.get_submodule(name))
+
+
+def _reset(module: nn.Module) -> None:
+    """Draw a module's first values anew: by its own ``reset_parameters`` if it has one, else its children's."""
+    own: Any = getattr(module, "reset_parameters", None)
+    if own is not None:
+        own()
+        return
+    for child in module.children():
+        _reset(child)
 
 
 def _load(lane: Lane, phase: Phase, folder: Path) -> None:
     verify_folder(folder)
-    state = lane.module.distiller.state_dict() | read_tensors(folder / "artefact.safetensors")
+    stored = read_tensors(folder / "artefact.safetensors")
+    network = {key.removeprefix(_TEACHER): value for key, value in stored.items() if key.startswith(_TEACHER)}
+    own = {key: value for key, value in stored.items() if not key.startswith(_TEACHER)}
     try:
-        lane.module.distiller.load_state_dict(state)
+        lane.module.distiller.load_state_dict(lane.module.distiller.state_dict() | own)
+        if lane.module.own_teacher is not None:
+            lane.module.own_teacher.net.load_state_dict(network)
     except RuntimeError as cause:
         raise InputError(f"artefact {folder} does not fit {phase.name!r}", hint=f"rm -r '{folder}'") from cause

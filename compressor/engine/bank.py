@@ -22,6 +22,7 @@ from compressor.engine.checkpoint import Checkpoints
 from compressor.engine.evaluate import predict
 from compressor.engine.history import RunLog
 from compressor.engine.lanes import Lane
+from compressor.engine.layout import arrange
 from compressor.engine.leftovers import clear_leftovers, work_folder
 from compressor.engine.methods import build_distiller, prepared
 from compressor.engine.names import safe
@@ -113,7 +114,7 @@ def teacher_run(config: RunConfig) -> RunConfig:
         teacher=replace(config.teacher, name="", weights=None),
         method=MethodConfig(name=BASELINE),
         training=config.teacher_training,
-        data=replace(config.data, shots=None),
+        data=config.data.for_teacher(),
     )
 
 
@@ -217,6 +218,8 @@ def teacher_lane(config: RunConfig, session: Session) -> Lane:
     run = teacher_run(config)
     built = build_teacher(replace(config, teacher=replace(config.teacher, weights=None)), session.data)
     net = built.module.to(session.runtime.device)
+    if not session.runtime.plain:
+        arrange(net, session.runtime.device)
     method, settings = prepared(run.method)
     spec = spec_of(TappedModel(net, owner="student"), built.name.display, session.data, Wanted())
     pair = Pair(
@@ -255,9 +258,18 @@ def read_record(folder: Path) -> TeacherRecord:
             sha256=str(value["sha256"]),
             origin=str(value["origin"]),
             key=str(value["key"]),
-            class_names=tuple(value["class_names"]),
-            normalisation=Normalisation(tuple(value["mean"]), tuple(value["std"]), bool(value["identity"])),
-            image_size=tuple(value["image_size"]),
+            class_names=tuple(map(str, value["class_names"])),
+            normalisation=Normalisation(_numbers(value["mean"]), _numbers(value["std"]), bool(value["identity"])),
+            image_size=_size(value["image_size"]),
         )
     except (KeyError, TypeError, ValueError) as cause:
         raise InputError(f"{folder}/teacher.json is damaged: {cause}", hint=f"rm -r '{folder}'") from cause
+
+
+def _numbers(values: Any) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)
+
+
+def _size(values: Any) -> tuple[int, int, int]:
+    channels, height, width = (int(value) for value in values)
+    return channels, height, width

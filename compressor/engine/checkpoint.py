@@ -15,6 +15,7 @@ from compressor.engine.snapshots import snapshot
 from compressor.errors import InputError
 from compressor.storage import (
     ensure_folder,
+    join_inside,
     read_json,
     read_tensors,
     remove_tree,
@@ -66,7 +67,8 @@ class Checkpoints:
             write_tensors(folder / "lane.safetensors", tensors)
             write_json(folder / "state.json", plain)
 
-        extra = {"threads": torch.get_num_threads(), "torch": torch.__version__}
+        plainly = lane.runtime.plain
+        extra = {"threads": torch.get_num_threads(), "torch": torch.__version__, "plain": plainly}
         write_folder(
             path,
             fill,
@@ -89,7 +91,7 @@ class Checkpoints:
         for place in self._places():
             path = self._folder / place.folder_name
             try:
-                manifest = verify_folder(path)
+                manifest = verify_folder(join_inside(self._folder, place.folder_name))
             except InputError as fault:
                 faults.append(fault.message)
                 continue
@@ -101,11 +103,11 @@ class Checkpoints:
         return places, faults
 
     def read(self, place: Place) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return tensors and plain values of a whole checkpoint, and note its thread count under ``threads``."""
+        """Return tensors and plain values of a whole checkpoint, with what else its bits hang on (threads, plain)."""
         path = self._folder / place.folder_name
         manifest = verify_folder(path)
         plain = dict(read_json(path / "state.json"))
-        plain["threads"] = manifest.extra.get("threads")
+        plain |= {key: manifest.extra.get(key) for key in ("threads", "plain")}
         return read_tensors(path / "lane.safetensors"), plain
 
     def keep_newest(self) -> None:
@@ -118,8 +120,8 @@ class Checkpoints:
 
     def _places(self) -> list[Place]:
         found = []
-        for path in self._folder.glob("step-*"):
+        for path in join_inside(self._folder.parent, self._folder.name).glob("step-*"):
             digits = path.name.removeprefix("step-")
-            if digits.isdigit() and len(digits) == _PHASE_DIGITS + _STEP_DIGITS:
+            if digits.isascii() and digits.isdigit() and len(digits) == _PHASE_DIGITS + _STEP_DIGITS:
                 found.append(Place(int(digits[:_PHASE_DIGITS]), int(digits[_PHASE_DIGITS:])))
         return sorted(found)

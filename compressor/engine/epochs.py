@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from compressor.engine.evaluate import predict
-from compressor.engine.lanes import Lane, Meter
+from compressor.engine.lanes import Lane
+from compressor.engine.meters import Meter, Notes
 from compressor.engine.session import Seat, Session
 from compressor.events import EpochDone
 
@@ -27,9 +28,10 @@ def close_epoch(
         "seconds": round(lane.seconds, 3),
         **(_look(seat, session, epoch, epochs) if look else {}),
         **means,
+        **lane.notes.means(),
     }
     lane.history.append(row)
-    lane.meter = Meter()
+    lane.meter, lane.notes = Meter(), Notes()
     seat.log.metrics(lane.history)
     seat.tell(session, _event(lane, row, means, epochs, steps, rates))
 
@@ -39,11 +41,11 @@ def _look(seat: Seat, session: Session, epoch: int, epochs: int) -> dict[str, fl
     due = (epoch + 1) % lane.training.evaluate_every == 0 or epoch + 1 == epochs
     if val is None or not due or not lane.phase.runs_student:
         return {}
-    seen = predict(lane.trained, val, seat.normalisation)
+    net = lane.exported
+    seen = predict(net, val, seat.normalisation)
     if lane.in_last_phase and (lane.best.top1 is None or seen.top1 > lane.best.top1):
         lane.best.top1, lane.best.epoch = seen.top1, epoch
-        if lane.training.select == "best":
-            lane.best.weights = {key: value.detach().clone() for key, value in lane.trained.state_dict().items()}
+        lane.best.weights = {key: value.detach().clone() for key, value in net.state_dict().items()}
     return {"eval_loss": seen.loss, "eval_top1": seen.top1, "eval_top5": seen.top5}
 
 

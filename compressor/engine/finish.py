@@ -14,9 +14,15 @@ from torch import nn
 
 from compressor import __version__
 from compressor.config.settings import RunConfig
+from compressor.data.groups import groups_of
+from compressor.distiller import ExtendedStudent
 from compressor.engine.evaluate import Latency, Predictions, latencies, predict
+from compressor.engine.lanes import Lane
+from compressor.engine.layout import plainly_arranged
 from compressor.engine.networks import Student
+from compressor.engine.portrait import Portraits, other_epoch
 from compressor.engine.provenance import (
+    TRAINED_BY_METHOD,
     building,
     data_facts,
     first_weights,
@@ -26,7 +32,7 @@ from compressor.engine.provenance import (
     teacher_facts,
 )
 from compressor.engine.results import SCHEMA, RunResult
-from compressor.engine.session import Seat, Session
+from compressor.engine.session import Seat, Session, Teacher
 from compressor.errors import InputError
 from compressor.models.create import multiply_adds, parameter_count
 from compressor.publishing import Check, Publication, Published
@@ -49,6 +55,7 @@ class Finisher:
         self._check = check
         self._command = command
         self._teacher_seen: Predictions | None = None
+        self._portraits = Portraits(session)
         self._latency: dict[str, tuple[Latency, Latency | None]] = {}
 
     def finish(self, seat: Seat, config: RunConfig, student: Student, folder: Path) -> RunResult:
@@ -57,15 +64,23 @@ class Finisher:
         Raises:
             InputError: the published student does not load again with equal answers. StorageError: the disk.
         """
+        other = other_epoch(seat, self._session.data.test, config.training.select)
         net = self._selected(seat, config)
         seen = predict(net, self._session.data.test, seat.normalisation)
-        metrics = self._metrics(seat, seen)
-        write_tensors(folder / "test.safetensors", {"logits": seen.logits, "labels": seen.labels})
-        cost = self._cost(seat)
-        net = net.cpu().eval()
+        taught = None if seat.lane.trains_peer else self._teacher_answers(seat.lane)
+        portrait = self._portraits.of(seat, net, seen, teacher=taught, other=other, select=config.training.select)
+        metrics = self._metrics(seat, seen) | dict(portrait.metrics)
+        if self._session.data.label_noise is not None:
+            write_tensors(folder / "train_labels.safetensors", self._session.data.label_noise.tensors())
+        write_tensors(folder / "test.safetensors", {"logits": seen.logits, "labels": seen.labels, **portrait.tensors})
+        cost = self._cost(seat) | dict(portrait.cost)
+        net = plainly_arranged(net.cpu().eval())
         facts = self._publication(seat, config, student, net, metrics, cost)
-        published = self._publish(facts, student, seat, folder)
+        published = self._publish(facts, student, seat, folder / "student")
         seat.warnings.extend(published.warnings)
+        peer = self._peer(seat, facts, folder)
+        if peer is not None:
+            metrics["peer_top1"] = peer["top1"]
         document = {
             "schema": SCHEMA,
             "status": "done",
@@ -75,9 +90,10 @@ class Finisher:
             "seed": config.seed,
             "epochs": config.training.epochs,
             "select": config.training.select,
-            "data": self._data(config),
+            "data": self._data(),
             "student": self._student(student, net, folder, config) | {"load": _load_line(facts, published.load)},
-            "teacher": self._teacher(config),
+            "teacher": self._teacher(config, seat.lane, net),
+            **({} if peer is None else {"peer": peer}),
             "metrics": metrics,
             "cost": cost,
             "config_sha256": config.sha256,
@@ -91,7 +107,7 @@ class Finisher:
 
     def _selected(self, seat: Seat, config: RunConfig) -> nn.Module:
         lane = seat.lane
-        net = lane.module.distiller.export(lane.trained)
+        net = lane.exported
         if config.training.select == "best" and lane.best.weights:
             net.load_state_dict(lane.best.weights)
         return net
@@ -107,13 +123,19 @@ class Finisher:
             "val_best_epoch": None if seat.lane.best.epoch is None else seat.lane.best.epoch + 1,
             "val_last_top1": seat.lane.history[-1].get("eval_top1") if seat.lane.history else None,
         }
-        teacher = self._teacher_answers()
-        if teacher is not None:
+        teacher = self._teacher_answers(seat.lane)
+        if teacher is not None and not seat.lane.trains_peer:
             metrics |= {"teacher_top1": teacher.top1, "agreement": seen.agreement(teacher)}
+        groups = groups_of(self._session.data)
+        if groups is not None:
+            metrics |= groups.accuracies(seen.logits.argmax(1), seen.labels)
         return {key: value for key, value in metrics.items() if value is not None}
 
-    def _teacher_answers(self) -> Predictions | None:
-        teacher = self._session.teacher
+    def _teacher_answers(self, lane: Lane) -> Predictions | None:
+        """Show the test images to the lane's own teacher, or to the shared one, which answers once for all lanes."""
+        own, teacher = lane.own_teacher, self._session.teacher
+        if own is not None:
+            return predict(own.tapped.net, self._session.data.test, own.normalisation)
         if teacher is not None and self._teacher_seen is None:
             self._teacher_seen = predict(teacher.tapped.net, self._session.data.test, teacher.normalisation)
         return self._teacher_seen
@@ -129,22 +151,64 @@ class Finisher:
         return self._latency[name]
 
     def _student(self, student: Student, net: nn.Module, folder: Path, config: RunConfig) -> dict[str, Any]:
-        latency, _ = self._latencies(config.student.name, net)
+        latency, _ = self._latencies(_timed_as(config, net), net)
         return {
             "folder": str(folder / "student"),
             "name": student.built.name.display,
             "architecture": student.built.name.registered,
             "parameters": parameter_count(net),
+            **({"extras": net.extras} if isinstance(net, ExtendedStudent) else {}),
             "macs": multiply_adds(net, self._session.data.image_size),
             "latency_ms": asdict(latency),
             "sha256": state_sha256(net.state_dict()),
         }
 
-    def _teacher(self, config: RunConfig) -> dict[str, Any] | None:
-        teacher = self._session.teacher
+    def _taught_by(self, lane: Lane) -> Teacher | None:
+        """Return who taught the lane: its own teacher, or the one that all lanes share; a peer is no teacher."""
+        own = lane.own_teacher
+        if own is None:
+            return self._session.teacher
+        if lane.trains_peer:
+            return None
+        sha256 = state_sha256(own.tapped.net.state_dict())
+        return Teacher(
+            name=own.name, tapped=own.tapped, normalisation=own.normalisation, sha256=sha256, origin=TRAINED_BY_METHOD
+        )
+
+    def _peer(self, seat: Seat, facts: Publication, folder: Path) -> dict[str, Any] | None:
+        """Evaluate and publish the network that learned beside the student, where there is one."""
+        own = seat.lane.own_teacher
+        if own is None or not seat.lane.trains_peer:
+            return None
+        seen = predict(own.tapped.net, self._session.data.test, own.normalisation)
+        net = plainly_arranged(own.tapped.net.cpu().eval())
+        peer = Student(own.built, own.normalisation)
+        mine = replace(
+            facts,
+            module=net,
+            **building(peer, net),
+            started_from=None,
+            first_weights="random",
+            mean=own.normalisation.mean,
+            std=own.normalisation.std,
+            metrics={"top1": seen.top1, "top5": seen.top5, "ece": seen.calibration_error},
+        )
+        published = self._publish(mine, peer, seat, folder / "peer")
+        seat.warnings.extend(published.warnings)
+        return {
+            "folder": str(folder / "peer"),
+            "name": own.name,
+            "top1": seen.top1,
+            "parameters": parameter_count(net),
+            "sha256": state_sha256(net.state_dict()),
+            "load": _load_line(mine, published.load),
+        }
+
+    def _teacher(self, config: RunConfig, lane: Lane, net: nn.Module) -> dict[str, Any] | None:
+        teacher = self._taught_by(lane)
         if teacher is None:
             return None
-        latency = self._latency[config.student.name][1]
+        latency = None if lane.own_teacher is not None else self._latency[_timed_as(config, net)][1]
         return {
             "name": teacher.name,
             "sha256": teacher.sha256,
@@ -155,8 +219,9 @@ class Finisher:
             "scored_top1": teacher.top1,
         }
 
-    def _data(self, config: RunConfig) -> dict[str, Any]:
+    def _data(self) -> dict[str, Any]:
         data = self._session.data
+        groups, noise = groups_of(data), data.label_noise
         return {
             "name": data.name,
             "sha256": data.sha256,
@@ -164,7 +229,9 @@ class Finisher:
             "train": len(data.train),
             "val": 0 if data.val is None else len(data.val),
             "test": len(data.test),
-            "shots": config.data.shots,
+            **data.scenario.document(),
+            **({} if groups is None else {"groups": groups.document()}),
+            **({} if noise is None else {"flipped_labels": int(noise.flipped.sum())}),
             "unreadable": len(data.unreadable),
             "image_size": list(data.image_size),
         }
@@ -190,7 +257,7 @@ class Finisher:
         metrics: Mapping[str, Any],
         cost: Mapping[str, Any],
     ) -> Publication:
-        data, teacher = self._session.data, self._session.teacher
+        data, teacher = self._session.data, self._taught_by(seat.lane)
         return Publication(
             module=net,
             **building(student, net),
@@ -217,17 +284,22 @@ class Finisher:
             hardware=environment()["machine"],
         )
 
-    def _publish(self, facts: Publication, student: Student, seat: Seat, folder: Path) -> Published:
-        """Publish; a network brought from Python may not be what its architecture's name builds."""
-        place = folder / "student"
+    def _publish(self, facts: Publication, student: Student, seat: Seat, place: Path) -> Published:
+        """Publish; a network brought from Python, or one with extras, may not be what its name builds."""
         try:
             return publish_folder(facts, place, replace=True, check=self._check)
         except InputError as fault:
-            if student.built.name.kind != "python" or facts.architecture is None:
+            if facts.architecture is None or (student.built.name.kind != "python" and not facts.extras):
                 raise
             seat.warnings.append(f"{facts.architecture} does not build this network again ({fault.message})")
         nameless = replace(facts, architecture=None, model_args={}, requires=())
         return publish_folder(nameless, place, replace=True, check=self._check)
+
+
+def _timed_as(config: RunConfig, net: nn.Module) -> str:
+    """Name what is timed once for many runs: a student, and whatever a method put behind it."""
+    extras = net.extras if isinstance(net, ExtendedStudent) else {}
+    return " + ".join([config.student.name, *(f"{words} {count}" for words, count in extras.items())])
 
 
 def _load_line(facts: Publication, load: str | None) -> str:

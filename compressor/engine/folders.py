@@ -7,11 +7,11 @@ from typing import Any
 
 from compressor.config.document import to_toml
 from compressor.config.settings import RunConfig, flatten
-from compressor.engine.history import read_result
+from compressor.engine.history import read_description, read_result
 from compressor.engine.names import safe
 from compressor.errors import StorageError, UsageError
 from compressor.models.catalogue import resolve_name
-from compressor.storage import RunLock, ensure_folder, preflight, read_json, set_aside, write_text
+from compressor.storage import RunLock, ensure_folder, preflight, set_aside, write_text
 
 RUNS = Path("runs")
 
@@ -35,10 +35,10 @@ def finished(folder: Path, config: RunConfig) -> Mapping[str, Any] | None:
     Raises:
         UsageError: the folder holds a run with other settings; the keys are listed.
     """
-    described = folder / "run.json"
-    if not described.is_file():
+    run = read_description(folder)
+    if run is None:
         return None
-    _same_settings(folder, read_json(described), config)
+    _same_settings(folder, run, config)
     return read_result(folder)
 
 
@@ -61,8 +61,9 @@ def open_folder(folder: Path, config: RunConfig, stack: ExitStack, *, fresh: boo
         raise StorageError(f"{folder} is not empty and holds no run", hint="choose another folder with --out")
     ensure_folder(root)
     stack.enter_context(RunLock(root))
-    if described.is_file():
-        _same_settings(folder, read_json(described), config)
+    run = read_description(root)
+    if run is not None:
+        _same_settings(folder, run, config)
     write_text(root / "config.toml", to_toml(config, runtime=False))
     return root
 
@@ -71,10 +72,10 @@ def _foreign(folder: Path) -> bool:
     return any(path.name not in ("run.lock", "config.toml") and ".tmp" not in path.name for path in folder.iterdir())
 
 
-def _same_settings(folder: Path, run: Any, config: RunConfig) -> None:
-    if not isinstance(run, dict) or run.get("config_sha256") == config.sha256:
+def _same_settings(folder: Path, run: Mapping[str, Any], config: RunConfig) -> None:
+    if run["config_sha256"] == config.sha256:
         return
-    theirs = flatten(run.get("config", {}))
+    theirs = flatten(run["config"])
     ours = flatten(config.identity())
     absent = "(default)"
     changed = [

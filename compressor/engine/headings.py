@@ -1,6 +1,7 @@
 """The heading of a run: who teaches, who learns, from what, how, and where it is kept."""
 
-from dataclasses import asdict
+from dataclasses import fields
+from typing import Any
 
 from torch import nn
 
@@ -14,10 +15,11 @@ from compressor.storage import readable_bytes
 
 def about_data(data: DataSet) -> Fact:
     """Say what is learned from."""
-    shots = f", {len(data.train):,} for the student" if len(data.train) != len(data.teacher_train) else ""
+    scenario = data.scenario.describe()
+    part = f", {len(data.train):,} for the student ({scenario})" if scenario else ""
     held = 0 if data.val is None else len(data.val)
     text = (
-        f"{data.name}   {data.num_classes} classes, {len(data.teacher_train):,} train{shots}, {held:,} held out, "
+        f"{data.name}   {data.num_classes} classes, {len(data.teacher_train):,} train{part}, {held:,} held out, "
         f"{len(data.test):,} test, {len(data.unreadable)} unreadable   {'x'.join(map(str, data.image_size))}"
     )
     return Fact(title="Data", text=text)
@@ -36,7 +38,7 @@ def about_lane(job: Job, session: Session) -> list[Fact]:
     share = ""
     if session.teacher is not None:
         share = f"   {100 * parameter_count(net) / parameter_count(session.teacher.tapped.net):.0f} % of teacher"
-    settings = ", ".join(f"{key} {value}" for key, value in asdict(job.settings).items() if value is not None)
+    settings = ", ".join(f"{key} {value}" for key, value in _telling(job.settings).items())
     training = config.training
     own = job.method.memory_bytes(job.settings, job.ready.pair)
     memory = f"   about {readable_bytes(own)} of its own" if own else ""
@@ -49,6 +51,15 @@ def about_lane(job: Job, session: Session) -> list[Fact]:
         ),
         Fact(lane=lane, title="Run", text=f"{job.cell.folder}   ({_state(job)})"),
     ]
+
+
+def _telling(settings: Any) -> dict[str, Any]:
+    """Return a method's own settings, and of those that methods share the ones that differ from their default."""
+    own = vars(type(settings)).get("__annotations__", {})
+    values = {item.name: (getattr(settings, item.name), item.default) for item in fields(settings)}
+    return {
+        key: value for key, (value, usual) in values.items() if value is not None and (key in own or value != usual)
+    }
 
 
 def _state(job: Job) -> str:

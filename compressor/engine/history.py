@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from compressor.engine.documents import RESULT, RUN, read_document
 from compressor.errors import InputError
 from compressor.events import Event, Progress
-from compressor.storage import append_line, is_in_use, read_json, write_json, write_text
+from compressor.storage import append_line, is_in_use, join_inside, read_text, write_json, write_text
 
 _FIRST_COLUMNS = ("phase", "epoch", "train_loss", "eval_loss", "eval_top1", "eval_top5", "lr", "seconds")
 
@@ -72,30 +73,38 @@ def read_run(folder: Path) -> RunStatus:
     Raises:
         InputError: it is no run of ours, or a file in it is damaged.
     """
-    described = folder / "run.json"
-    if not described.is_file():
+    run = read_description(folder)
+    if run is None:
         raise InputError(f"{folder} is not a run: it has no run.json", hint="compress distill makes one below runs/")
-    run = _table(described)
-    history: list[Mapping[str, Any]] = []
-    metrics = folder / "metrics.csv"
-    if metrics.is_file():
-        history = list(csv.DictReader(io.StringIO(metrics.read_text(encoding="utf-8"))))
+    history = _read_metrics(folder)
     result = read_result(folder)
     state = "done" if result is not None else "running" if is_in_use(folder) else "stopped"
     return RunStatus(folder, state, run, history, result)
 
 
+def read_description(folder: Path) -> Mapping[str, Any] | None:
+    """Return ``run.json``, None where there is none; InputError where it is damaged."""
+    return read_document(folder, "run.json", RUN)
+
+
 def read_result(folder: Path) -> Mapping[str, Any] | None:
-    """Return ``result.json`` of a finished run, None while it is not finished."""
-    file = folder / "result.json"
-    return _table(file) if file.is_file() else None
+    """Return ``result.json`` of a finished run, None while it is not finished; InputError where it is damaged."""
+    return read_document(folder, "result.json", RESULT)
 
 
-def _table(file: Path) -> Mapping[str, Any]:
-    value = read_json(file)
-    if not isinstance(value, dict):
-        raise InputError(f"{file} is damaged: it holds no table")
-    return value
+def _read_metrics(folder: Path) -> list[Mapping[str, Any]]:
+    file = join_inside(folder, "metrics.csv")
+    if not file.is_file():
+        return []
+    try:
+        rows: list[Mapping[str, Any]] = list(csv.DictReader(io.StringIO(read_text(file))))
+        for row in rows:
+            for key, text in row.items():
+                if key != "phase" and text:
+                    float(text)
+    except (csv.Error, ValueError, TypeError) as cause:
+        raise InputError(f"{file} is damaged: {cause}") from cause
+    return rows
 
 
 def _now() -> str:

@@ -3,6 +3,7 @@
 import os
 import socket
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ from compressor.distiller import Needs, Pair
 from compressor.engine.batching import Batching
 from compressor.engine.checkpoint import Checkpoints, Place
 from compressor.engine.finish import environment
-from compressor.engine.history import RunLog
-from compressor.engine.lanes import Lane
+from compressor.engine.history import RunLog, read_description
+from compressor.engine.lanes import Lane, OwnTeacher
+from compressor.engine.layout import arrange
 from compressor.engine.methods import AnyDistiller, build_distiller
-from compressor.engine.networks import Student, build_student, class_counts, spec_of
+from compressor.engine.networks import Student, build_own_teacher, build_student, class_counts, spec_of
 from compressor.engine.results import RunResult
 from compressor.engine.session import Seat, Session
 from compressor.engine.snapshots import restore
@@ -27,20 +29,20 @@ from compressor.engine.views import wanted_of
 from compressor.errors import InputError, UsageError
 from compressor.events import Warned
 from compressor.models.taps import TappedModel
-from compressor.storage import read_json
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One student to be trained: its settings and its folder."""
+    """One student to be trained: its settings, its folder, and ``label`` where the method's name does not tell it."""
 
     config: RunConfig
     folder: Path
+    label: str = ""
 
     @property
     def name(self) -> str:
-        """``kd s0``: the method and the seed."""
-        return f"{self.config.method.name} s{self.config.seed}"
+        """``kd s0``: the method, or the label, and the seed."""
+        return f"{self.label or self.config.method.name} s{self.config.seed}"
 
 
 @dataclass
@@ -54,10 +56,15 @@ class Outcome:
 
 @dataclass
 class Prepared:
-    """A cell's student and pair, found to fit each other, the data and the method."""
+    """A cell's student and pair, found to fit each other, the data and the method.
+
+    Attributes:
+        own_teacher: the network in the teacher's place, where the method trains it itself.
+    """
 
     student: Student
     pair: Pair
+    own_teacher: OwnTeacher | None = None
 
 
 @dataclass
@@ -83,6 +90,11 @@ class Job:
         return self.method.needs_for(self.settings)
 
     @property
+    def taught(self) -> bool:
+        """Whether the method asks for a trained teacher."""
+        return self.needs.teacher and not self.needs.own_teacher
+
+    @property
     def ready(self) -> Prepared:
         """What `prepare` found."""
         if self.prepared is None:
@@ -102,10 +114,12 @@ def prepare(job: Job, data: DataSet, teacher_net: nn.Module | None, student_net:
     Batching.of(config.training, len(data.train), "student", config.seed)
     student = build_student(config.student, data, config.seed, student_net)
     wanted = wanted_of(needs)
+    own_teacher = build_own_teacher(config.teacher, data, config.seed) if needs.own_teacher else None
     teacher_spec = None
     if needs.teacher:
-        assert teacher_net is not None, "a method that needs a teacher was given none"
-        teacher_spec = spec_of(TappedModel(teacher_net, owner="teacher"), config.teacher.name, data, wanted)
+        net = teacher_net if own_teacher is None else own_teacher.tapped.net
+        assert net is not None, "a method that needs a teacher was given none"
+        teacher_spec = spec_of(TappedModel(net, owner="teacher"), config.teacher.name, data, wanted)
     pair = Pair(
         student=spec_of(TappedModel(student.built.module, owner="student"), config.student.name, data, wanted),
         teacher=teacher_spec,
@@ -114,7 +128,7 @@ def prepare(job: Job, data: DataSet, teacher_net: nn.Module | None, student_net:
         class_counts=class_counts(data.train.labels, data.num_classes),
     )
     job.method.check(job.settings, pair)
-    job.prepared = Prepared(student, pair)
+    job.prepared = Prepared(student, pair, own_teacher)
 
 
 def take_seat(job: Job, session: Session, command: str) -> None:
@@ -128,6 +142,10 @@ def take_seat(job: Job, session: Session, command: str) -> None:
     """
     config, ready = job.cell.config, job.ready
     net = ready.student.built.module.to(session.runtime.device)
+    if not session.runtime.plain:
+        for each in (net, None if ready.own_teacher is None else ready.own_teacher.built.module):
+            if each is not None:
+                arrange(each, session.runtime.device)
     lane = Lane(
         name=job.cell.name,
         student=TappedModel(net, owner="student"),
@@ -135,15 +153,16 @@ def take_seat(job: Job, session: Session, command: str) -> None:
         training=config.training,
         seed=config.seed,
         runtime=session.runtime,
+        own_teacher=ready.own_teacher,
     )
     lane.begin()
     root = job.root or job.cell.folder
     log = RunLog(root if session.runtime.is_main else None)
     job.seat = Seat(lane, ready.student.normalisation, Checkpoints(root, config.sha256), log)
-    before = _described(root)
+    before = read_description(root)
     hashes = {
         "data_sha256": session.data.sha256,
-        "teacher_sha256": None if session.teacher is None else session.teacher.sha256,
+        "teacher_sha256": None if session.teacher is None or job.needs.own_teacher else session.teacher.sha256,
     }
     _refuse_changes(before, hashes, root)
     log.state(_description(job, hashes, before, command))
@@ -158,35 +177,35 @@ def _resume(job: Job, seat: Seat, checkpoints: Checkpoints, session: Session) ->
     if not places:
         return
     tensors, plain = checkpoints.read(places[-1])
-    _check_threads(job, seat, plain.get("threads"), session)
+    _check_same_bits(job, seat, plain, session)
     restore(seat.lane, tensors, plain)
     seat.log.metrics(seat.lane.history)
     job.resumed = places[-1]
 
 
-def _refuse_changes(before: dict[str, Any] | None, hashes: dict[str, Any], root: Path) -> None:
+def _refuse_changes(before: Mapping[str, Any] | None, hashes: dict[str, Any], root: Path) -> None:
     for key, value in hashes.items():
         if before is not None and before.get(key) not in (None, value):
             what = "data" if key.startswith("data") else "teacher"
             raise InputError(f"the {what} changed since {root} was begun", hint="--fresh sets the old run aside")
 
 
-def _check_threads(job: Job, seat: Seat, threads: Any, session: Session) -> None:
-    if threads in (None, torch.get_num_threads()):
+def _check_same_bits(job: Job, seat: Seat, before: dict[str, Any], session: Session) -> None:
+    """Say, or with ``strict`` refuse, when a run goes on in a way in which the last bits of its sums may differ."""
+    threads, now = before.get("threads"), torch.get_num_threads()
+    if threads not in (None, now):
+        message, hint = f"begun with {threads} threads, going on with {now}: bits may differ", f"--threads {threads}"
+    elif before.get("plain") not in (None, session.runtime.plain):
+        message, hint = "begun with --plain, or going on with it: bits may differ", "as the run was begun"
+    else:
         return
-    message = f"begun with {threads} threads, going on with {torch.get_num_threads()}: bits may differ"
     if job.cell.config.runtime.strict:
-        raise InputError(message, hint=f"--threads {threads}")
+        raise InputError(message, hint=hint)
     seat.warnings.append(message)
     seat.tell(session, Warned(lane=seat.lane.name, message=message))
 
 
-def _described(root: Path) -> dict[str, Any] | None:
-    file = root / "run.json"
-    return dict(read_json(file)) if file.is_file() else None
-
-
-def _description(job: Job, hashes: dict[str, Any], before: dict[str, Any] | None, command: str) -> dict[str, Any]:
+def _description(job: Job, hashes: dict[str, Any], before: Mapping[str, Any] | None, command: str) -> dict[str, Any]:
     began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     return {
         "schema": 1,

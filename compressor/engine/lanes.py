@@ -1,6 +1,6 @@
 """A lane: one student, its method, its optimiser, its place; many lanes may share one teacher pass."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,10 +11,13 @@ from torch import Tensor, nn
 
 from compressor.config.settings import TrainingConfig
 from compressor.distiller import Batch, Distiller, ModelOutput, Needs, Phase, Terms
+from compressor.engine.meters import Meter, Notes
+from compressor.engine.normalise import Normalisation
 from compressor.engine.optimisation import LearningRate, make_optimizer, schedule_of
 from compressor.engine.runtime import Runtime
 from compressor.engine.views import wanted_of
 from compressor.errors import PluginError, TrainingError
+from compressor.models.create import BuiltModel
 from compressor.models.taps import TappedModel
 from compressor.streams import derive
 
@@ -27,51 +30,57 @@ class Part:
 
     Args:
         images: (N * V, C, H, W), normalised for the student, view fastest. batch: what the method sees.
-        teacher: its answer, restricted to what was declared. weight: share of the step's images, in (0, 1].
+        teacher: the shared teacher's answer, restricted to what was declared.
+        weight: share of the step's images, in (0, 1].
+        own_teacher_images: as ``images``, normalised for the lane's own teacher, where it has one.
     """
 
     images: Tensor
     batch: Batch
     teacher: ModelOutput
     weight: float
+    own_teacher_images: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnTeacher:
+    """A network that stands in the teacher's place and belongs to one lane, which trains it.
+
+    Args:
+        built: the network, and what builds it. tapped: the same with taps. normalisation: how it sees images.
+        fresh: makes another one, its random weights drawn from a seed.
+    """
+
+    built: BuiltModel
+    tapped: TappedModel
+    normalisation: Normalisation
+    fresh: Callable[[int], "OwnTeacher"]
+
+    @property
+    def name(self) -> str:
+        """Of its architecture, as it is shown."""
+        return self.built.name.display
 
 
 class LaneModule(nn.Module):
     """Everything of a lane that may train, in the one module that is prepared for several processes."""
 
-    def __init__(self, student: TappedModel, distiller: Distiller[Any]) -> None:
+    def __init__(self, student: TappedModel, distiller: Distiller[Any], own_teacher: TappedModel | None = None) -> None:
         super().__init__()
         self.student = student
         self.distiller = distiller
+        self.own_teacher = own_teacher
 
-    def forward(self, images: Tensor, batch: Batch, teacher: ModelOutput, phase: Phase, needs: Needs) -> Terms:
-        """Return the phase's terms; the student runs in the run's precision, terms compute in float32 at least."""
-        answer = self.student(images, wanted_of(needs)) if phase.runs_student else ModelOutput(owner="student")
-        with torch.autocast(images.device.type, enabled=False):
-            return phase.terms(batch, answer.apply(_at_least_float32), teacher.apply(_at_least_float32))
-
-
-@dataclass
-class Meter:
-    """Sums of a lane's terms since the epoch began, kept on the device so that no step waits for it."""
-
-    names: tuple[str, ...] = ()
-    total: Tensor | None = None
-    weight: float = 0.0
-
-    def add(self, terms: Terms, weight: float) -> None:
-        """Add one micro-batch's terms, weighted by its images."""
-        values = torch.stack([value.detach().float() for value in terms.values()]) * weight
-        if self.names != tuple(terms):
-            self.names, self.total, self.weight = tuple(terms), None, 0.0
-        self.total = values if self.total is None else self.total + values
-        self.weight += weight
-
-    def means(self) -> Mapping[str, float]:
-        """Return the mean of each term; empty before the first step."""
-        if self.total is None or self.weight == 0:
-            return {}
-        return dict(zip(self.names, (self.total / self.weight).tolist(), strict=True))
+    def forward(self, part: Part, phase: Phase, needs: Needs) -> Terms:
+        """Return the phase's terms; networks run in the run's precision, terms compute in float32 at least."""
+        wanted = wanted_of(needs)
+        answer = self.student(part.images, wanted) if phase.runs_student else ModelOutput(owner="student")
+        teacher = part.teacher
+        if needs.own_teacher and self.own_teacher is not None:
+            with torch.set_grad_enabled("teacher" in phase.trains):
+                teacher = self.own_teacher(part.own_teacher_images, wanted)
+        with torch.autocast(part.images.device.type, enabled=False):
+            return phase.terms(part.batch, answer.apply(_at_least_float32), teacher.apply(_at_least_float32))
 
 
 @dataclass
@@ -97,7 +106,7 @@ class Lane:
     Args:
         name: for events, such as ``kd s0``. student: with taps, on the CPU or the device.
         distiller: the method, built for this pair. training: the run's settings. seed: of every draw.
-        phases: None takes the method's own.
+        phases: None takes the method's own. own_teacher: the network in the teacher's place, where the lane has one.
 
     Attributes:
         saved: names of the method's modules that belong to this lane's state; None for all of them.
@@ -114,18 +123,21 @@ class Lane:
         seed: int,
         runtime: Runtime,
         phases: Sequence[Phase] | None = None,
+        own_teacher: OwnTeacher | None = None,
     ) -> None:
         self.name = name
         self.training = training
         self.seed = seed
         self.runtime = runtime
-        self.module = LaneModule(student, distiller)
-        self.needs = type(distiller).needs_for(distiller.config)
+        self.own_teacher = own_teacher
+        self.module = LaneModule(student, distiller, None if own_teacher is None else own_teacher.tapped)
+        self._needs = type(distiller).needs_for(distiller.config)
         self.phases = tuple(distiller.phases() if phases is None else phases)
         self.saved: tuple[str, ...] | None = None
         self.rate_option = "--lr "
         self.position = Position()
         self.meter = Meter()
+        self.notes = Notes()
         self.best = Best()
         self.history: list[dict[str, Any]] = []
         self.seconds = 0.0
@@ -137,6 +149,16 @@ class Lane:
     def scaled(self) -> bool:
         """Whether passes run in less than float32."""
         return self.runtime.precision != "fp32"
+
+    @property
+    def needs(self) -> Needs:
+        """What the phase that the lane is in is served."""
+        return self.phase.needs or self._needs
+
+    @property
+    def trains_peer(self) -> bool:
+        """Whether the network in the teacher's place learns beside the student to the end, and is a product too."""
+        return "teacher" in self.phases[-1].trains
 
     @property
     def phase(self) -> Phase:
@@ -157,8 +179,13 @@ class Lane:
 
     @property
     def trained(self) -> nn.Module:
-        """The network that is evaluated and published: the student, or its moving average."""
+        """The student's network, or its moving average."""
         return self.ema.module if self.ema is not None and self.in_last_phase else self.module.student.net
+
+    @property
+    def exported(self) -> nn.Module:
+        """The network that is evaluated and published: the student, and what the method says belongs to it."""
+        return self.module.distiller.export(self.trained)
 
     def begin(self) -> None:
         """Freeze and unfreeze for the current phase, and make its optimiser; does nothing if that is done."""
@@ -171,7 +198,7 @@ class Lane:
         parameters = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
         if not parameters:
             raise PluginError(f"phase {phase.name!r} of {self.name} trains nothing: {phase.trains} have no parameters")
-        self.optimizer = make_optimizer(parameters, self.training, schedule.lr)
+        self.optimizer = make_optimizer(parameters, self.training, schedule.lr or self.training.lr)
         self.rate = LearningRate(self.optimizer, self.training, schedule)
         self.scaler = torch.amp.GradScaler(self.runtime.device.type) if self.runtime.precision == "fp16" else None
         if self.training.ema_decay and self.in_last_phase:
@@ -196,9 +223,13 @@ class Lane:
             self.module.distiller.after_step(part.batch)
         self.position.step += 1
 
+    def note(self, name: str, value: Tensor) -> None:
+        """Take down a number of the method's for the log."""
+        self.notes.add(name, value)
+
     def _backward(self, part: Part) -> None:
         with self.runtime.autocast():
-            terms: Terms = self._prepared(part.images, part.batch, part.teacher, self.phase, self.needs)
+            terms: Terms = self._prepared(part, self.phase, self.needs)
         if not terms:
             raise PluginError(f"{self.name}: phase {self.phase.name!r} returned no terms")
         if self.runtime.device.type == "cpu":
@@ -236,13 +267,16 @@ class Lane:
 
     def _freeze(self, phase: Phase) -> None:
         children = dict(self.module.distiller.named_children())
-        unknown = set(phase.trains) - {"student", *children}
+        networks = {"student"} if self.own_teacher is None else {"student", "teacher"}
+        unknown = set(phase.trains) - {*networks, *children}
         if unknown:
             raise PluginError(
                 f"{self.name}: phase {phase.name!r} trains {sorted(unknown)}, the method has no such modules"
             )
         for parameter in self.module.student.parameters():
             parameter.requires_grad_("student" in phase.trains and id(parameter) in self._may_train)
+        if self.module.own_teacher is not None:
+            self.module.own_teacher.requires_grad_("teacher" in phase.trains)
         for name, child in children.items():
             child.requires_grad_(name in phase.trains)
         for parameter in self.module.distiller.parameters(recurse=False):
@@ -251,6 +285,8 @@ class Lane:
     def _set_modes(self) -> None:
         """Set train and eval afresh each step, so that nobody's own ``train()`` reaches what is frozen."""
         self.module.student.train("student" in self.phase.trains)
+        if self.module.own_teacher is not None:
+            self.module.own_teacher.train("teacher" in self.phase.trains)
         for name, child in self.module.distiller.named_children():
             child.train(name in self.phase.trains)
 

@@ -6,11 +6,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from compressor.config.settings import StudentConfig
+from compressor.config.settings import StudentConfig, TeacherConfig
 from compressor.data.types import DataSet
 from compressor.distiller import NetworkSpec
+from compressor.engine.lanes import OwnTeacher
 from compressor.engine.normalise import Normalisation
-from compressor.errors import InputError
+from compressor.errors import InputError, UsageError
 from compressor.models.catalogue import resolve_name
 from compressor.models.create import BuiltModel, build
 from compressor.models.specs import network_spec
@@ -54,6 +55,29 @@ def build_student(config: StudentConfig, data: DataSet, seed: int, given: nn.Mod
     if config.init != "scratch":
         load_weights(built.module, Path(config.init))
     return Student(built, data_normalisation(data))
+
+
+def build_own_teacher(config: TeacherConfig, data: DataSet, seed: int) -> OwnTeacher:
+    """Build a network of the teacher's architecture for a method that trains it itself; weights are never loaded.
+
+    Raises:
+        UsageError: the name stands for weights, not for an architecture. InputError: as `build`.
+    """
+    name = resolve_name(config.name, role="teacher")
+    if name.kind not in ("timm", "plugin", "factory"):
+        raise UsageError(
+            f"the method trains the network in the teacher's place itself, and {config.name} is a trained one",
+            hint="name its architecture with --teacher",
+        )
+
+    def fresh(own_seed: int) -> OwnTeacher:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive(own_seed, "own teacher"))
+            built = build(name, num_classes=data.num_classes, image_size=data.image_size[-1], pretrained=False)
+        tapped = TappedModel(built.module, owner="teacher")
+        return OwnTeacher(built=built, tapped=tapped, normalisation=data_normalisation(data), fresh=fresh)
+
+    return fresh(seed)
 
 
 def data_normalisation(data: DataSet) -> Normalisation:

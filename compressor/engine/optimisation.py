@@ -1,6 +1,7 @@
 """Optimiser and learning rate: timm's, as functions of the settings and the epoch alone."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -55,7 +56,9 @@ class LearningRate:
             sched=kind,
             num_epochs=max(1, schedule.epochs),
             warmup_epochs=min(training.warmup_epochs, max(0, schedule.epochs - 1)),
-            warmup_lr=0.0 if training.warmup_epochs == 0 else schedule.lr / (training.warmup_epochs + 1),
+            warmup_lr=0.0
+            if training.warmup_epochs == 0
+            else (schedule.lr or training.lr) / (training.warmup_epochs + 1),
             **options,
         )
 
@@ -68,6 +71,6 @@ class LearningRate:
 def schedule_of(training: TrainingConfig, own: Schedule | None) -> Schedule:
     """Return a phase's own schedule, or the run's."""
     if own is not None:
-        return own
+        return replace(own, lr=training.lr) if own.lr is None else own
     milestones = training.milestones if training.schedule == "multistep" else ()
     return Schedule(epochs=training.epochs, lr=training.lr, milestones=milestones, decay=training.decay)

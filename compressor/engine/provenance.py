@@ -10,6 +10,7 @@ from torch import nn
 
 from compressor.config.settings import RunConfig
 from compressor.data.types import DataSet
+from compressor.distiller import ExtendedStudent
 from compressor.engine.networks import Student
 from compressor.engine.session import Seat, Teacher
 from compressor.models.catalogue import plugin_names
@@ -17,6 +18,9 @@ from compressor.models.create import parameter_count
 from compressor.publishing import DataFacts, TeacherFacts
 from compressor.publishing.facts import public_name
 from compressor.storage import read_json
+
+TRAINED_BY_METHOD = "method"
+"""Origin of a teacher that is no one else's: the method made it."""
 
 
 def measured_on(data: DataSet) -> str:
@@ -38,14 +42,16 @@ def data_facts(config: RunConfig, data: DataSet) -> DataFacts:
     """Name the data, and the repository where it comes from the hub."""
     source = config.data.source
     hub_id = source.removeprefix("hfds/") if source.startswith("hfds/") and source.count("/") == 2 else None
-    return DataFacts(name=source, images=len(data.train), hub_id=hub_id)
+    return DataFacts(name=source, images=len(data.train), scenario=data.scenario.describe(), hub_id=hub_id)
 
 
 def teacher_facts(config: RunConfig, teacher: Teacher, top1: float) -> TeacherFacts:
     """Say who taught, and where its weights came from; ``top1`` in percent, on the student's test images."""
     name, weights = config.teacher.name, config.teacher.weights
     hub_id = _hub_id(name, teacher.tapped.net, pretrained=weights == "pretrained")
-    if teacher.origin == "given":
+    if teacher.origin == TRAINED_BY_METHOD:
+        origin = "trained by the method itself, from random weights"
+    elif teacher.origin == "given":
         origin = "given as a network in Python"
     elif hub_id is not None or weights == "pretrained":
         origin = "pretrained"
@@ -66,7 +72,8 @@ def teacher_facts(config: RunConfig, teacher: Teacher, top1: float) -> TeacherFa
 def first_weights(config: RunConfig, student: Student, net: nn.Module) -> dict[str, Any]:
     """Return ``started_from`` (a hub id or None) and ``first_weights`` (words) of a `Publication`."""
     built, init = student.built, config.student.init
-    hub_id = _hub_id(built.name.registered, net, pretrained=init == "pretrained")
+    own = net.student if isinstance(net, ExtendedStudent) else net
+    hub_id = _hub_id(built.name.registered, own, pretrained=init == "pretrained")
     if built.name.kind == "python":
         words = "those of the network as it was given in Python"
     elif built.name.kind == "run" or built.name.registered.startswith("local-dir:"):
@@ -81,7 +88,12 @@ def first_weights(config: RunConfig, student: Student, net: nn.Module) -> dict[s
 
 
 def building(student: Student, net: nn.Module) -> dict[str, Any]:
-    """Return what builds the network again: ``architecture``, ``factory``, ``model_args``, ``requires``."""
+    """Return what builds the network again: ``architecture``, ``factory``, ``model_args``, ``requires``.
+
+    For a student with extras also ``inner`` (its own architecture) and ``extras``; see `ExtendedStudent`.
+    """
+    if isinstance(net, ExtendedStudent):
+        return _building_of_whole(student, net)
     built = student.built
     if built.factory is not None:
         return {"architecture": None, "factory": built.factory, "model_args": dict(built.arguments)}
@@ -89,12 +101,30 @@ def building(student: Student, net: nn.Module) -> dict[str, Any]:
     architecture = known.get("architecture") if isinstance(known, dict) else None
     if built.name.kind in ("timm", "plugin"):
         architecture = built.name.registered.split(".")[0]
-    entries = plugin_names().get(architecture or "", ())
     return {
         "architecture": architecture,
         "model_args": {**_saved_arguments(student), **built.arguments},
-        "requires": built.requires or tuple(entry.value.partition(".")[0] for entry in entries[:1]),
+        "requires": built.requires or _bringers(architecture),
     }
+
+
+def _building_of_whole(student: Student, net: ExtendedStudent) -> dict[str, Any]:
+    inner = building(student, net.student)
+    known = {"inner": inner["architecture"] or student.built.name.display, "extras": dict(net.extras)}
+    if inner["architecture"] is None or net.architecture is None:
+        return {**known, "architecture": None}
+    return {
+        **known,
+        "architecture": net.architecture,
+        "model_args": {**net.model_args, "student": inner["architecture"], "student_args": inner["model_args"]},
+        "requires": tuple(dict.fromkeys((*inner["requires"], *_bringers(net.architecture)))),
+    }
+
+
+def _bringers(architecture: str | None) -> tuple[str, ...]:
+    """Return the root package that registers an architecture with timm; nothing for timm's own."""
+    entries = plugin_names().get(architecture or "", ())
+    return tuple(entry.value.partition(".")[0] for entry in entries[:1])
 
 
 def method_settings(seat: Seat) -> Mapping[str, Any]:

@@ -2,7 +2,7 @@
 
 import resource
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ from torch import nn
 
 from compressor.config.settings import RunConfig
 from compressor.data.types import Augmentation, DataSet
+from compressor.distiller import Link
 from compressor.engine.bank import build_teacher, folder_of, read_record, teacher_lane, with_fitting_weights
 from compressor.engine.folders import default_folder
 from compressor.engine.headings import about_data, about_lane, about_teacher
@@ -18,6 +19,7 @@ from compressor.engine.inputs import Objects, load
 from compressor.engine.interrupts import StopRequest
 from compressor.engine.jobs import Cell, Job, Outcome, prepare
 from compressor.engine.lanes import Lane, Position
+from compressor.engine.layout import arrange
 from compressor.engine.methods import build_distiller, prepared
 from compressor.engine.networks import data_normalisation
 from compressor.engine.normalise import Normalisation
@@ -56,6 +58,7 @@ class Rehearsal:
         phases: in order, the teacher's training first where the bank has none.
         memory_bytes: the most this process held, steps included. method_bytes: the method's own estimate of its state.
         disk_bytes: of the run's folder at its largest.
+        plan: where the method joins both networks, and by what.
     """
 
     folder: str
@@ -63,6 +66,7 @@ class Rehearsal:
     memory_bytes: int
     method_bytes: int
     disk_bytes: int
+    plan: tuple[Link, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -80,39 +84,90 @@ def rehearse(config: RunConfig, *, listener: Listener = silent) -> Rehearsal:
     Raises:
         CompressorError: whatever would keep the run from starting.
     """
+    stage = _set_up(config, listener)
+    job, lane = stage.job, stage.lane
+    phases = [] if stage.training is None else [stage.training]
+    phases += [
+        _phase(lane, number, job.ready.student.normalisation, stage.session) for number in range(len(lane.phases))
+    ]
+    return Rehearsal(
+        folder=str(job.cell.folder),
+        phases=tuple(phase for phase in phases if phase.steps),
+        memory_bytes=_peak_bytes(),
+        method_bytes=job.method.memory_bytes(job.settings, job.ready.pair),
+        disk_bytes=3 * _state_bytes(lane) + _bytes_of(job.ready.student.built.module),
+        plan=tuple(lane.module.distiller.plan()),
+    )
+
+
+def last_phase(configs: Sequence[RunConfig], *, listener: Listener = silent) -> PhaseLoop:
+    """Set up one loop of the last phase for lanes of one teacher, data and seed, for measuring its steps.
+
+    An absent teacher stands in untrained, artefacts of it too: the same arithmetic, with other numbers. Nothing is
+    written.
+
+    Raises:
+        CompressorError: whatever would keep one of the runs from starting.
+    """
+    first = _set_up(configs[0], listener, measure_teacher=False)
+    stages = [first, *(_set_up(config, listener, session=first.session) for config in configs[1:])]
+    seats = []
+    for stage in stages:
+        stage.lane.position = Position(len(stage.lane.phases) - 1, 0)
+        seats.append(Seat(stage.lane, stage.job.ready.student.normalisation, None, RunLog(None)))
+    session = next((stage.session for stage in stages if stage.session.teacher is not None), first.session)
+    return PhaseLoop(seats, session, session.data.train, order="rehearsal", evaluate=False)
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """A run set up to be rehearsed; ``training``: of its teacher, measured, where the bank has none."""
+
+    job: Job
+    lane: Lane
+    session: Session
+    training: PhaseEstimate | None = None
+
+
+def _set_up(
+    config: RunConfig, listener: Listener, *, session: Session | None = None, measure_teacher: bool = True
+) -> _Stage:
     method, settings = prepared(config.method)
-    runtime = Runtime(config.runtime, config.training.precision)
-    data = load(config, runtime, Objects())
+    shared = session
+    if session is None:
+        runtime = Runtime(config.runtime, config.training.precision)
+        session = _session(config, load(config, runtime, Objects()), runtime, listener)
+    data = session.data
     listener(about_data(data))
     cell = Cell(config, default_folder(config))
     job = Job(cell, method, settings, Outcome(cell))
-    config = with_fitting_weights(config, data) if job.needs.teacher else config
-    built = build_teacher(config, data) if job.needs.teacher else None
+    config = with_fitting_weights(config, data) if job.taught else config
+    built = build_teacher(config, data) if job.taught else None
     prepare(job, data, None if built is None else built.module, None)
-    session = _session(config, data, runtime, listener)
-    phases: list[PhaseEstimate] = []
-    if built is not None:
-        if config.teacher.weights is None and not is_complete(folder_of(config, data)):
-            phases.append(_teacher_training(config, session))
+    training = None
+    if built is not None and (shared is None or shared.teacher is None):
+        if measure_teacher and config.teacher.weights is None and not is_complete(folder_of(config, data)):
+            training = _teacher_training(config, session)
         session = replace(session, teacher=_teacher(config, built, session))
+    lane = _lane(job, session)
+    for fact in about_lane(job, session):
+        listener(fact)
+    return _Stage(job, lane, session, training)
+
+
+def _lane(job: Job, session: Session) -> Lane:
+    config, runtime = job.cell.config, session.runtime
     net: nn.Module = job.ready.student.built.module.to(runtime.device)
-    lane = Lane(
-        name=cell.name,
+    if not runtime.plain:
+        arrange(net, runtime.device)
+    return Lane(
+        name=job.cell.name,
         student=TappedModel(net, owner="student"),
-        distiller=build_distiller(method, settings, job.ready.pair, config.seed),
+        distiller=build_distiller(job.method, job.settings, job.ready.pair, config.seed),
         training=config.training,
         seed=config.seed,
         runtime=runtime,
-    )
-    for fact in about_lane(job, session):
-        listener(fact)
-    phases += [_phase(lane, number, job.ready.student.normalisation, session) for number in range(len(lane.phases))]
-    return Rehearsal(
-        folder=str(cell.folder),
-        phases=tuple(phase for phase in phases if phase.steps),
-        memory_bytes=_peak_bytes(),
-        method_bytes=method.memory_bytes(settings, job.ready.pair),
-        disk_bytes=3 * _state_bytes(lane) + _bytes_of(net),
+        own_teacher=job.ready.own_teacher,
     )
 
 
@@ -137,6 +192,8 @@ def _teacher(config: RunConfig, built: BuiltModel, session: Session) -> Teacher:
                 Fact(title="Teacher", text=f"{config.teacher.name}   not in the bank: it would be trained")
             )
             net = built.module.to(session.runtime.device).eval().requires_grad_(False)
+            if not session.runtime.plain:
+                arrange(net, session.runtime.device)
             normalisation: Normalisation = data_normalisation(session.data)
             return Teacher(
                 name=built.name.display,
@@ -169,7 +226,9 @@ def _measured(
     seat = Seat(lane, normalisation, None, RunLog(None))
     split = session.data.teacher_train if teacher_data else session.data.train
     loop = PhaseLoop([seat], session, split, order="rehearsal", evaluate=False)
-    return PhaseEstimate(name, loop.steps, loop.rehearse(_STEPS))
+    taken = loop.rehearse(_STEPS)
+    counted = taken[1:] or taken  # the first step also warms up
+    return PhaseEstimate(name, loop.steps, sum(counted) / len(counted))
 
 
 def _state_bytes(lane: Lane) -> int:

@@ -155,7 +155,7 @@ class _Group:
                 self.listener(LaneFailed(lane=job.cell.name, message=failure.message, hint=failure.hint))
 
     def _build_teacher(self, data: DataSet) -> BuiltModel | None:
-        if self.objects.teacher is not None or not any(job.needs.teacher for job in self.jobs):
+        if self.objects.teacher is not None or not any(job.taught for job in self.jobs):
             return None
         self.config = with_fitting_weights(self.config, data)
         return build_teacher(self.config, data)
@@ -179,7 +179,7 @@ class _Group:
 
     def _teacher(self, built: BuiltModel | None, session: Session) -> Teacher | None:
         given: nn.Module | None = self.objects.teacher
-        if given is not None and any(job.needs.teacher for job in self.jobs):
+        if given is not None and any(job.taught for job in self.jobs):
             normalisation = Normalisation.of_network(given) or data_normalisation(session.data)
             teacher = freeze(given, type(given).__name__, normalisation, "given", session)
         elif built is not None:

@@ -30,6 +30,7 @@ class Runtime:
     def __init__(self, config: RuntimeConfig, precision: Precision = "fp32") -> None:
         self._check_device(config.device)
         self.precision = precision
+        self.plain = config.plain
         # Accelerate keeps one precision a process; a second run in the same process may want another.
         AcceleratorState._reset_state(reset_partial_state=True)
         self._accelerator = Accelerator(

@@ -16,8 +16,11 @@ def snapshot(lane: Lane) -> tuple[dict[str, Tensor], dict[str, Any]]:
     tensors |= {f"best/{key}": value for key, value in lane.best.weights.items()}
     if lane.ema is not None:
         tensors |= {f"ema/{key}": value for key, value in lane.ema.module.state_dict().items()}
+    if lane.module.own_teacher is not None:
+        tensors |= {f"teacher/{key}": value for key, value in lane.module.own_teacher.net.state_dict().items()}
     if lane.meter.total is not None:
         tensors["meter"] = lane.meter.total
+    tensors |= {f"notes/{name}": total for name, total in lane.notes.totals.items()}
     numbers: dict[str, Any] = {}
     for index, values in lane.optimizer.state_dict()["state"].items():
         for key, value in values.items():
@@ -35,6 +38,7 @@ def snapshot(lane: Lane) -> tuple[dict[str, Tensor], dict[str, Any]]:
         "seconds": lane.seconds,
         "meter_names": list(lane.meter.names),
         "meter_weight": lane.meter.weight,
+        "notes": dict(lane.notes.counts),
         "optimizer": numbers,
         "scaler": None if lane.scaler is None else lane.scaler.state_dict(),
     }
@@ -47,12 +51,22 @@ def restore(lane: Lane, tensors: dict[str, Tensor], plain: dict[str, Any]) -> No
     Raises:
         InputError: the state belongs to another network, method or phase.
     """
+    try:
+        _restore(lane, tensors, plain)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as cause:
+        reason = f"{type(cause).__name__}: {cause}".splitlines()[0]
+        raise InputError(f"checkpoint of {lane.name} is damaged: {reason}", hint="--fresh starts again") from cause
+
+
+def _restore(lane: Lane, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
     lane.position = Position(int(plain["phase"]), int(plain["step"]))
     if lane.position.phase >= len(lane.phases) or lane.phase.name != plain["phase_name"]:
         raise InputError(f"checkpoint is in phase {plain['phase_name']!r}, which {lane.name} does not have")
     lane.begin()
     _load(lane.module.student.net, _under("student/", tensors), "student")
     _load(lane.module.distiller, lane.module.distiller.state_dict() | _under("method/", tensors), "method")
+    if lane.module.own_teacher is not None:
+        _load(lane.module.own_teacher.net, _under("teacher/", tensors), "network in the teacher's place")
     if lane.ema is not None:
         _load(lane.ema.module, _under("ema/", tensors), "moving average")
     lane.best.top1, lane.best.epoch = plain["best_top1"], plain["best_epoch"]
@@ -61,6 +75,8 @@ def restore(lane: Lane, tensors: dict[str, Tensor], plain: dict[str, Any]) -> No
     lane.seconds = float(plain["seconds"])
     lane.meter.names, lane.meter.weight = tuple(plain["meter_names"]), float(plain["meter_weight"])
     lane.meter.total = tensors["meter"].to(lane.runtime.device) if "meter" in tensors else None
+    lane.notes.counts = {name: int(count) for name, count in plain.get("notes", {}).items()}
+    lane.notes.totals = {key: value.to(lane.runtime.device) for key, value in _under("notes/", tensors).items()}
     _restore_optimizer(lane, _under("optimizer/", tensors), plain["optimizer"])
     if lane.scaler is not None:
         lane.scaler.load_state_dict(plain["scaler"])

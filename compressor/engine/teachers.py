@@ -8,13 +8,15 @@ from compressor.config.settings import RunConfig
 from compressor.data.types import DataSet
 from compressor.engine.bank import read_record, supply
 from compressor.engine.evaluate import Predictions, predict
+from compressor.engine.layout import arrange
 from compressor.engine.networks import data_normalisation
 from compressor.engine.normalise import Normalisation
 from compressor.engine.session import Session, Teacher
 from compressor.errors import InputError
 from compressor.models.create import BuiltModel
+from compressor.models.folders import read_folder, read_weights_of
 from compressor.models.taps import TappedModel
-from compressor.storage import read_json, read_tensors
+from compressor.storage import read_tensors
 from compressor.weights import load_into, load_weights, state_sha256
 
 SCORED_IMAGES = 256
@@ -56,6 +58,8 @@ def freeze(net: nn.Module, name: str, normalisation: Normalisation, origin: str,
         InputError: other numbers of classes than the data's, or no better than 1.5 times chance.
     """
     net.to(session.runtime.device).eval().requires_grad_(False)
+    if not session.runtime.plain:
+        arrange(net, session.runtime.device)
     seen = score(net, name, normalisation, session.data)
     return Teacher(
         name=name,
@@ -121,15 +125,10 @@ def _from_path(net: nn.Module, path: Path, data: DataSet) -> Normalisation | Non
         check_classes(record.class_names, data, str(path))
         load_into(net, read_tensors(path / "model.safetensors"), str(path))
         return record.normalisation
-    folder = path / "student" if (path / "student").is_dir() else path
-    if not (folder / "config.json").is_file():
-        raise InputError(f"{path} holds no weights: neither teacher.json nor a published student")
-    described = read_json(folder / "config.json")
-    load_weights(net, folder / "model.safetensors")
-    names = described.get("label_names")
-    check_classes(tuple(names) if names else None, data, str(path))
-    settings = described.get("pretrained_cfg", {})
-    return Normalisation(tuple(settings["mean"]), tuple(settings["std"])) if "mean" in settings else None
+    saved = read_folder(path)
+    check_classes(saved.label_names, data, str(path))
+    load_into(net, read_weights_of(saved.folder), str(path))
+    return None if saved.mean is None or saved.std is None else Normalisation(saved.mean, saved.std)
 
 
 def _label_names(net: nn.Module) -> tuple[str, ...] | None:

@@ -78,10 +78,10 @@ class PhaseLoop:
                 return
         self._save()
 
-    def rehearse(self, steps: int) -> float:
-        """Do the first few steps, saving and telling nothing, and return the seconds one takes.
+    def rehearse(self, steps: int) -> list[float]:
+        """Do the first few steps of an epoch, saving and telling nothing; return the seconds that each took.
 
-        The first step also warms up and is not counted when there are more.
+        The first one also warms up.
         """
         for seat in self.seats:
             seat.lane.begin()
@@ -93,8 +93,7 @@ class PhaseLoop:
             began = time.monotonic()
             self._step([next(images) for _ in range(self.batching.parts_each)], 0, number, len(positions))
             taken.append(time.monotonic() - began)
-        counted = taken[1:] or taken
-        return sum(counted) / len(counted)
+        return taken
 
     def _images(self, positions: Sequence[Tensor], epoch: int) -> Iterator[ImageBatch]:
         return self.pace.timed(
@@ -168,11 +167,21 @@ class PhaseLoop:
             progress=step / max(1, self.steps),
             index_or_none=batch.index if needs.index or contrast is not None else None,
             contrast_or_none=contrast,
+            note=seat.lane.note,
             gather=self.session.runtime.gather,
         )
         pixels = self.plan.select(images.for_network(seat.normalisation), needs.views)
         teacher: ModelOutput = self.plan.answer_for(needs, answers)
-        return Part(images=pixels, batch=seen, teacher=teacher, weight=len(batch.labels) / size)
+        own = seat.lane.own_teacher if needs.own_teacher else None
+        return Part(
+            images=pixels,
+            batch=seen,
+            teacher=teacher,
+            weight=len(batch.labels) / size,
+            own_teacher_images=(
+                None if own is None else self.plan.select(images.for_network(own.normalisation), needs.views)
+            ),
+        )
 
     def _contrast(self, negatives: Negatives | None, index: Tensor, epoch: int) -> Tensor | None:
         if negatives is None:

@@ -33,7 +33,7 @@ class SlotPlan:
                 slot = _slot(need.views, view)
                 if slot not in slots:
                     slots.append(slot)
-                if need.teacher:
+                if need.teacher and not need.own_teacher:
                     number = slots.index(slot)
                     teacher[number] = teacher.get(number, Wanted()) | wanted_of(need)
         return SlotPlan(tuple(slots), teacher)
@@ -61,14 +61,20 @@ class SlotPlan:
 
     def answer_for(self, needs: Needs, answers: Mapping[int, ModelOutput]) -> ModelOutput:
         """Return what one lane declared of the teacher's answers: rows image-major, view fastest."""
-        if not needs.teacher:
+        if not needs.teacher or needs.own_teacher:
             return ModelOutput(owner="teacher")
         return ModelOutput.interleave([answers[slot].only(needs) for slot in self.columns(needs.views)])
 
 
 def wanted_of(needs: Needs) -> Wanted:
     """Translate a method's needs into what a pass must serve."""
-    return Wanted(stages=needs.stages, preacts=needs.preacts, embedding=needs.embedding)
+    return Wanted(
+        stages=needs.stages,
+        preacts=needs.preacts,
+        embedding=needs.embedding,
+        tails=needs.tails,
+        classifier=needs.classifier,
+    )
 
 
 def _slot(views: Views, view: int) -> ViewSlot:

@@ -14,9 +14,13 @@ from torch import nn
 
 from compressor.errors import InputError, UsageError
 from compressor.models.catalogue import ModelName, resolve_name
+from compressor.models.folders import SavedNetwork, check_holds, read_folder, read_weights_of, refuse_pickles
 from compressor.registry import ARCHITECTURES, load
 
 logging.getLogger("timm").addHandler(logging.NullHandler())
+
+_LOCAL = "local-dir:"
+_REFUSALS = (RuntimeError, TypeError, ValueError, AssertionError, OSError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,14 +70,21 @@ def build(
     registered = name.registered
     if name.kind == "plugin":
         requires = (_register(registered),)
+    saved, tensors = None, None
     if name.kind == "run":
-        registered, requires = _run_folder(Path(registered))
+        saved = read_folder(Path(registered))
+        registered, requires = f"{_LOCAL}{saved.folder}", _import(saved)
+        tensors = read_weights_of(saved.folder)
+    elif registered.startswith(_LOCAL):
+        refuse_pickles(Path(registered.removeprefix(_LOCAL)))
     arguments: dict[str, Any] = {} if in_channels == 3 else {"in_chans": in_channels}
     if num_classes is not None and name.kind in ("timm", "plugin"):
         arguments["num_classes"] = num_classes
     own_weights = name.kind in ("remote", "run")
     arguments |= _size_argument(registered, image_size, own_weights=own_weights)
     module = _timm_model(registered, name, pretrained=pretrained or own_weights, arguments=arguments)
+    if saved is not None and tensors is not None:
+        check_holds(module, tensors, saved.folder)
     arguments.pop("num_classes", None)
     return BuiltModel(module=module, name=name, arguments=arguments, requires=requires)
 
@@ -110,7 +121,10 @@ def pretrained_classes(name: ModelName) -> int | None:
 def _timm_model(registered: str, name: ModelName, *, pretrained: bool, arguments: Mapping[str, Any]) -> nn.Module:
     try:
         module = timm.create_model(registered, pretrained=pretrained, **arguments)
-    except (RuntimeError, TypeError, ValueError, AssertionError, OSError) as cause:
+    except Exception as cause:
+        # What a stranger's folder describes makes timm raise almost any class; from a name, others are bugs.
+        if name.kind not in ("remote", "run") and not isinstance(cause, _REFUSALS):
+            raise
         what = "cannot be loaded" if pretrained else "cannot be built"
         hint = "without network or cache, give a file: --teacher-weights PATH" if pretrained else None
         settings = f" with {dict(arguments)}" if arguments else ""
@@ -135,20 +149,13 @@ def _size_argument(registered: str, image_size: int | None, *, own_weights: bool
     return {"img_size": image_size}
 
 
-def _run_folder(path: Path) -> tuple[str, tuple[str, ...]]:
-    import json
-
-    folder = path / "student" if (path / "student").is_dir() else path
-    try:
-        described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as cause:
-        raise InputError(f"{path} holds no finished student: no readable {folder / 'config.json'}") from cause
-    requires = tuple(described.get("compress", {}).get("requires", ()))
-    for package in requires:
+def _import(saved: SavedNetwork) -> tuple[str, ...]:
+    """Import what a folder asks for, if it is a package that brings architectures here; return the names."""
+    for package in saved.requires:
         if package not in {entry.value.partition(".")[0] for entry in _architecture_entries()}:
-            raise InputError(f"{folder} asks to import {package!r}, which brings no architecture here")
+            raise InputError(f"{saved.folder} asks to import {package!r}, which brings no architecture here")
         import_module(package)
-    return f"local-dir:{folder}", requires
+    return saved.requires
 
 
 def _architecture_entries() -> list[Any]:

@@ -1,10 +1,14 @@
-"""What a network is, found out by asking it: stages, pre-activations, embedding width, classes."""
+"""What a network is, found out by asking it: stages, pre-activations, embedding, classes; and how to copy its parts."""
+
+from copy import deepcopy
+from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from compressor.distiller import NetworkSpec, StageSpec
-from compressor.errors import InputError
+from compressor.errors import InputError, UnsupportedPair
+from compressor.models.tails import tail_of
 from compressor.models.taps import TappedModel, Wanted, probing
 
 
@@ -37,7 +41,31 @@ def network_spec(tapped: TappedModel, name: str, image_size: tuple[int, int, int
         preacts=has_preacts,
         embedding_width=output.embedding.shape[1] if wanted.embedding else 0,
         num_classes=output.logits.shape[1],
+        pooled_embedding=wanted.stages and wanted.embedding and _is_pooled(tapped, images),
+        tail_maker=partial(tail_of, tapped.net, image_size=image_size, name=name) if wanted.tails else None,
+        classifier_copier=partial(_copy_classifier, tapped, name) if wanted.classifier else None,
     )
+
+
+def _is_pooled(tapped: TappedModel, images: Tensor) -> bool:
+    """Say whether the embedding is the last map's mean over its positions; asked with noise, as zeros hide much."""
+    noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(0)).to(images.device)
+    with probing(tapped):
+        output = tapped(noise, Wanted(stages=True, embedding=True))
+    means = output.stages[-1].mean((2, 3))
+    return means.shape == output.embedding.shape and torch.allclose(means, output.embedding, rtol=1e-3, atol=1e-5)
+
+
+def _copy_classifier(tapped: TappedModel, name: str) -> nn.Module:
+    """Copy the layer that turns embeddings (B, D) into logits, on the CPU, without gradient for its weights.
+
+    Raises:
+        UnsupportedPair: that layer does not take vectors.
+    """
+    found = tapped.classifier()
+    if not isinstance(found, nn.Linear):
+        raise UnsupportedPair(f"the classifier of {name} is a {type(found).__name__}, not one linear layer")
+    return deepcopy(found).cpu().requires_grad_(False)
 
 
 def _device(module: nn.Module) -> torch.device:

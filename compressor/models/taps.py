@@ -25,14 +25,27 @@ from compressor.errors import UnsupportedPair
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which parts of a `ModelOutput` a pass must serve beside the logits."""
+    """Which parts of a `ModelOutput` a pass must serve beside the logits, and what a spec must be able to copy.
+
+    Args:
+        tails: `NetworkSpec.make_tail`; a pass is the same with and without. classifier: `NetworkSpec.copy_classifier`,
+            likewise.
+    """
 
     stages: bool = False
     preacts: bool = False
     embedding: bool = False
+    tails: bool = False
+    classifier: bool = False
 
     def __or__(self, other: "Wanted") -> "Wanted":
-        return Wanted(self.stages or other.stages, self.preacts or other.preacts, self.embedding or other.embedding)
+        return Wanted(
+            stages=self.stages or other.stages,
+            preacts=self.preacts or other.preacts,
+            embedding=self.embedding or other.embedding,
+            tails=self.tails or other.tails,
+            classifier=self.classifier or other.classifier,
+        )
 
 
 class TappedModel(nn.Module):
@@ -57,7 +70,7 @@ class TappedModel(nn.Module):
             UnsupportedPair: the network does not show what is wanted.
         """
         with ExitStack() as stack:
-            embedding = stack.enter_context(_captured_input(self._classifier())) if wanted.embedding else []
+            embedding = stack.enter_context(_captured_input(self.classifier())) if wanted.embedding else []
             preacts: list[Tensor] = []
             if not (wanted.stages or wanted.preacts):
                 logits, stages = self.net(images), []
@@ -81,15 +94,12 @@ class TappedModel(nn.Module):
         stages = self._stage_maps(images)
         return bool(stages) and len(self._find_preacts(images)) == len(stages)
 
-    @property
-    def _network(self) -> Any:
-        """The network with the methods that timm's and the zoo's have beyond `nn.Module`."""
-        return self.net
+    def classifier(self) -> nn.Module:
+        """Return the layer that makes the logits: what the network says it is, or its last linear one.
 
-    def _head(self, final: Tensor) -> Any:
-        return self._network.forward_head(final)
-
-    def _classifier(self) -> nn.Module:
+        Raises:
+            UnsupportedPair: there is none.
+        """
         getter = getattr(self.net, "get_classifier", None)
         found = getter() if getter is not None else None
         if isinstance(found, (tuple, list, nn.ModuleList)):
@@ -100,6 +110,14 @@ class TappedModel(nn.Module):
         if not linear:
             raise UnsupportedPair(f"the {self.owner} has no linear classifier whose input could be its embedding")
         return linear[-1]
+
+    @property
+    def _network(self) -> Any:
+        """The network with the methods that timm's and the zoo's have beyond `nn.Module`."""
+        return self.net
+
+    def _head(self, final: Tensor) -> Any:
+        return self._network.forward_head(final)
 
     def _probed_forward(
         self, images: Tensor, wanted: Wanted, stack: ExitStack

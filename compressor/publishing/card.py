@@ -71,8 +71,8 @@ def card_name(facts: Publication) -> str:
 
 
 def student_name(facts: Publication) -> str:
-    """Return the architecture, or the class of a network of the user's own."""
-    return facts.architecture or type(facts.module).__name__
+    """Return the student's own architecture, or the class of a network of the user's own."""
+    return facts.inner or facts.architecture or type(facts.module).__name__
 
 
 def _license(given: str | None) -> str:
@@ -114,7 +114,18 @@ def _intro(facts: Publication) -> str:
     return (
         f"# {_cell(card_name(facts))}\n\n"
         f"An image classifier, `{_code(student_name(facts))}`, with {facts.num_classes} classes. It was trained on "
-        f"`{_code(public_name(facts.data.name))}` with `{_code(facts.method)}`{teacher}."
+        f"`{_code(public_name(facts.data.name))}` with `{_code(facts.method)}`{teacher}.{_extras(facts)}"
+    )
+
+
+def _extras(facts: Publication) -> str:
+    """Say what was published beside the student, and that every figure counts it."""
+    if not facts.extras:
+        return ""
+    parts = " and ".join(f"{_cell(words)} ({count:,} parameters)" for words, count in facts.extras.items())
+    return (
+        f"\n\nThe method needs more than the student to classify: {parts} belong to this network. They are part of the "
+        "weights, and of all counts and times given for the student."
     )
 
 
@@ -127,7 +138,8 @@ def _making(facts: Publication) -> str:
         how = f", {_cell(teacher.origin)}" if teacher.origin else ""
         lines.append(f"- Teacher: `{_code(public_name(teacher.name))}`{how}{weights}{origin}")
     if facts.data.images is not None:
-        lines.append(f"- Learned from {facts.data.images:,} labelled images")
+        scenario = f" ({_cell(facts.data.scenario)})" if facts.data.scenario else ""
+        lines.append(f"- Learned from {facts.data.images:,} labelled images{scenario}")
     settings = ", ".join(f"{name} {value}" for name, value in sorted(public_settings(facts.settings).items()))
     lines.append(f"- Method: `{_code(facts.method)}`" + (f" ({_cell(settings)})" if settings else ""))
     if facts.recipe:

@@ -55,10 +55,12 @@ class DataFacts:
 
     Args:
         images: How many the student learned from, if known.
+        scenario: How those differ from the data as they are, such as ``20 % wrong labels``; empty if they do not.
     """
 
     name: str
     images: int | None = None
+    scenario: str = ""
     hub_id: str | None = None
     license: str | None = None
 
@@ -71,8 +73,11 @@ class Publication:
     """A student that is ready to be published.
 
     Args:
-        module: The student alone. It is copied to the CPU, made float32 and put in eval mode for publishing.
+        module: The student; with the parts in ``extras`` where the method says that they belong to it. It is copied to
+            the CPU, made float32 and put in eval mode for publishing.
         architecture: Its name in timm's registry (zoo names included); None for a network of the user's own.
+        inner: The student's own architecture, where ``architecture`` is that of the student and its extras together.
+        extras: Parts of ``module`` that are not the student's, in words, each with its number of parameters.
         factory: ``package.module:factory`` of such a network; None when there is none to import.
         model_args: What the architecture or factory was built with beside ``num_classes``, such as
             ``{"img_size": 64}``; plain values.
@@ -97,6 +102,8 @@ class Publication:
 
     module: nn.Module
     architecture: str | None
+    inner: str | None = None
+    extras: Mapping[str, int] = field(default_factory=dict)
     factory: str | None = None
     model_args: Mapping[str, Any] = field(default_factory=dict)
     requires: tuple[str, ...] = ()

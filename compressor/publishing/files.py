@@ -57,6 +57,7 @@ def write_record(folder: Path, facts: Publication) -> None:
         "student": {
             "architecture": _without_tag(facts.architecture),
             "parameters": sum(parameter.numel() for parameter in facts.module.parameters()),
+            **({"inner": facts.inner, "extras": dict(facts.extras)} if facts.extras else {}),
             "started_from": facts.started_from,
             "first_weights": facts.first_weights,
             "metrics": _finite(facts.metrics),

@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import weakref
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +15,7 @@ from compressor.errors import StorageError
 from compressor.storage.failures import free_bytes, readable_bytes, storage_errors
 from compressor.storage.files import append_line
 from compressor.storage.folders import remove_stale
-from compressor.storage.names import guard, temporary_name, unguard
+from compressor.storage.names import guard, is_stale, temporary_name, unguard
 from compressor.storage.operations import operations
 
 LOCK_FILE = "run.lock"
@@ -180,12 +181,21 @@ def _check_way(folder: Path) -> None:
 def _check_writable(place: Path, folder: Path) -> None:
     probe = temporary_name(place / "probe")
     with storage_errors("trying to write below", folder):
+        _clear_probes(place)
         descriptor = operations().create(probe)
         try:
             operations().write(descriptor, b"x")
         finally:
             operations().close(descriptor)
             operations().unlink(probe)
+
+
+def _clear_probes(place: Path) -> None:
+    """Remove what processes left that died just while they tried; nobody's lock covers this folder."""
+    with suppress(OSError):  # it may not be readable, or another process clears up as well
+        for left in place.iterdir():
+            if is_stale(left.name, owner=False) and left.is_file():
+                operations().unlink(left)
 
 
 def _owner(descriptor: int) -> str:

@@ -2,15 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from compressor.distiller import Batch, ModelOutput, Needs, NetworkSpec, Pair, StageSpec
+from compressor.errors import UnsupportedPair
+from compressor.functional import wide
+from compressor.testing.networks import Shape, TinyNetwork, TinyTail, tiny_classifier
 
 IMAGES = 6
 _TRAINING_IMAGES = 24
-Maps = tuple[tuple[int, int, int], ...]
+Maps = tuple[Shape, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,9 +24,19 @@ class Network:
     width: int
     maps: Maps
 
+    def real(self, classes: int) -> TinyNetwork:
+        """Return a network of these shapes, for images of the first map's size."""
+        return TinyNetwork(self.maps, self.width, classes)
+
     def spec(self, name: str, classes: int, needs: Needs) -> NetworkSpec:
         """Return what a method would be told of it: only what it declared."""
         shown = self.maps if needs.stages or needs.preacts else ()
+
+        def make_tail(stage: int) -> TinyTail:
+            if not 0 <= stage < len(self.maps):
+                raise UnsupportedPair(f"{name} has stages 0 to {len(self.maps) - 1}, not {stage}")
+            return TinyTail(self.maps[stage][0], self.width)
+
         return NetworkSpec(
             name=name,
             stages=tuple(
@@ -32,6 +46,9 @@ class Network:
             preacts=needs.preacts,
             embedding_width=self.width if needs.embedding else 0,
             num_classes=classes,
+            pooled_embedding=needs.stages and needs.embedding and self.width == self.maps[-1][0],
+            tail_maker=make_tail if needs.tails else None,
+            classifier_copier=partial(tiny_classifier, self.width, classes) if needs.classifier else None,
         )
 
 
@@ -98,15 +115,31 @@ class Scene:
     student: dict[str, Tensor]
     teacher: dict[str, Tensor]
 
-    def outputs(self, *, runs_student: bool) -> tuple[ModelOutput, ModelOutput]:
-        """Return both answers as a method gets them."""
+    def outputs(self, *, runs_student: bool, widened: bool = True) -> tuple[ModelOutput, ModelOutput]:
+        """Return both answers as a method gets them: in float32 at least, as the core hands them on, if widened."""
         ours = _output(self.student, "student") if runs_student else ModelOutput(owner="student")
-        return ours, _output(self.teacher, "teacher") if self.needs.teacher else ModelOutput(owner="teacher")
+        theirs = _output(self.teacher, "teacher") if self.needs.teacher else ModelOutput(owner="teacher")
+        return (ours.apply(wide), theirs.apply(wide)) if widened else (ours, theirs)
+
+    def rounded(self, dtype: torch.dtype) -> "Scene":
+        """Return a copy in which both networks answered in ``dtype``; no tensor of the teacher asks for a gradient."""
+        copied = self.apart(gradient=False)
+        for tensors, wants in ((copied.student, True), (copied.teacher, False)):
+            for name, value in tensors.items():
+                tensors[name] = value.detach().to(dtype).requires_grad_(wants)
+        return copied
+
+    def alike(self) -> "Scene":
+        """Return a copy, in float64, in which the student answers what the teacher does."""
+        copied = self.rounded(torch.float64)
+        same = {name: value.clone().requires_grad_() for name, value in copied.teacher.items()}
+        return replace(copied, student=same)
 
     def apart(self, *, gradient: bool) -> "Scene":
         """Return a copy that shares no memory; ``gradient`` says whether the teacher's tensors ask for one.
 
-        The core's never do. Here they may, so that a gradient towards the teacher can be seen.
+        The core's do only where the method trains the network in the teacher's place. Here they may, so that a gradient
+        towards the teacher can be seen.
         """
 
         def copy(tensors: dict[str, Tensor], wants: bool) -> dict[str, Tensor]:

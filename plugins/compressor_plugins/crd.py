@@ -1,29 +1,29 @@
 """CRD: student and teacher of the same image are brought together, those of other classes are driven apart."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compressor.distiller import Batch, Distiller, ModelOutput, Needs, Negatives, Pair, Terms
+from compressor.checks import check_ranges
+from compressor.distiller import Batch, Distiller, Link, ModelOutput, Needs, Negatives, Pair, Terms
 from compressor.errors import UnsupportedPair
-from compressor.functional import logit_term
+from compressor.matching import link_embeddings
 from compressor.modules import UnitEmbedding
+from compressor.supervision import Supervision, supervised_terms
 
 _EPSILON = 1e-7
 _USUAL_BATCH = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class CRDConfig:
+class CRDConfig(Supervision):
     """Settings of CRD; the defaults are those of the authors' CIFAR-100 code."""
 
     crd_weight: float = 0.8  # >= 0, of the contrast
-    ce_weight: float = 1.0  # >= 0, of the labels
-    kd_weight: float = 0.0  # >= 0, of the optional logit term
-    kd_temperature: float = 4.0  # > 0, of the logit term
     feature_dim: int = 128  # >= 1, width of both embeddings
     negatives: int = 16384  # >= 1, samples of other classes each sample is contrasted with
     temperature: float = 0.07  # > 0, of the scores
@@ -31,15 +31,10 @@ class CRDConfig:
     positive: Literal["exact", "relaxed"] = "exact"  # the sample itself, or any of its class
 
     def __post_init__(self) -> None:
-        if not (self.temperature > 0 and self.kd_temperature > 0):
-            raise ValueError(f"crd temperatures must be > 0, got {self.temperature}, {self.kd_temperature}")
-        if min(self.crd_weight, self.ce_weight, self.kd_weight) < 0:
-            weights = f"crd {self.crd_weight}, ce {self.ce_weight}, kd {self.kd_weight}"
-            raise ValueError(f"crd weights must be >= 0, got {weights}")
-        if min(self.feature_dim, self.negatives) < 1:
-            raise ValueError(
-                f"crd.feature_dim and crd.negatives must be >= 1, got {self.feature_dim}, {self.negatives}"
-            )
+        super().__post_init__()
+        check_ranges(
+            self, positive=("temperature",), not_negative=("crd_weight",), at_least_one=("feature_dim", "negatives")
+        )
         if not 0 <= self.momentum < 1:
             raise ValueError(f"crd.momentum must be in [0, 1), got {self.momentum}")
 
@@ -87,12 +82,15 @@ class CRD(Distiller[CRDConfig]):
 
     def terms(self, batch: Batch, student: ModelOutput, teacher: ModelOutput) -> Terms:
         """Return ``ce``, ``crd`` and, with a weight, ``kd``."""
-        config = self.config
         return {
-            "ce": config.ce_weight * F.cross_entropy(student.logits, batch.labels),
-            "crd": config.crd_weight * self.contrast(batch, student.embedding, teacher.embedding),
-            **logit_term(student.logits, teacher.logits, config.kd_weight, config.kd_temperature),
+            **supervised_terms(self.config, batch, student, teacher),
+            "crd": self.config.crd_weight * self.contrast(batch, student.embedding, teacher.embedding),
         }
+
+    def plan(self) -> Sequence[Link]:
+        """Return the two embeddings on their common sphere."""
+        both = nn.ModuleList([self.embed_student, self.embed_teacher])
+        return [link_embeddings(self.pair, f"a linear layer each, to {self.config.feature_dim} on a sphere", both)]
 
     def contrast(self, batch: Batch, student_embedding: Tensor, teacher_embedding: Tensor) -> Tensor:
         """Return the contrast of both sides, unweighted: the student against the teacher's memory and the reverse.

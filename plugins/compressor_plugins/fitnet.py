@@ -1,36 +1,32 @@
 """FitNet: a regressor on a middle stage of the student is pulled to the teacher's feature map ("hint")."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compressor.distiller import Batch, Distiller, ModelOutput, Needs, NetworkSpec, Pair, Terms
-from compressor.errors import UnsupportedPair
-from compressor.functional import logit_term
+from compressor.checks import check_ranges
+from compressor.distiller import Batch, Distiller, Link, ModelOutput, Needs, Pair, Terms
+from compressor.matching import StageMatch, link_stages, match_stages, parse_stages
 from compressor.modules import MapRegressor
+from compressor.supervision import Supervision, supervised_terms
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitNetConfig:
+class FitNetConfig(Supervision):
     """Settings of FitNet; the defaults are those of the CIFAR-100 benchmark, where hint and labels train jointly."""
 
-    hint_weight: float = 100.0  # >= 0, of the mean squared error between the maps
-    ce_weight: float = 1.0  # >= 0, of the labels
-    kd_weight: float = 0.0  # >= 0, of the optional logit term
-    temperature: float = 4.0  # > 0, of the logit term
-    stage: int | None = None  # >= 0, the student's stage, stem 0; None takes the middle one
-    teacher_stage: int | None = None  # >= 0, the teacher's; None takes the middle one
+    hint_weight: float = 100.0  # >= 0, of the mean squared error between the maps, summed over the hints
+    stages: str | None = (
+        None  # hints as student:teacher such as "2:2" (the first map is 0); None: the middle one of each
+    )
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise ValueError(f"fitnet.temperature must be > 0, got {self.temperature}")
-        if min(self.hint_weight, self.ce_weight, self.kd_weight) < 0:
-            weights = f"hint {self.hint_weight}, ce {self.ce_weight}, kd {self.kd_weight}"
-            raise ValueError(f"fitnet weights must be >= 0, got {weights}")
-        for key, stage in (("stage", self.stage), ("teacher_stage", self.teacher_stage)):
-            if stage is not None and stage < 0:
-                raise ValueError(f"fitnet.{key} must be >= 0, got {stage}")
+        super().__post_init__()
+        check_ranges(self, not_negative=("hint_weight",))
+        parse_stages("fitnet.stages", self.stages)
 
 
 class FitNet(Distiller[FitNetConfig]):
@@ -43,25 +39,32 @@ class FitNet(Distiller[FitNetConfig]):
     def __init__(self, config: FitNetConfig, pair: Pair) -> None:
         super().__init__(config, pair)
         teacher = pair.require_teacher(self.name)
-        self.student_stage = hint_stage(pair.student, config.stage, "stage")
-        self.teacher_stage = hint_stage(teacher, config.teacher_stage, "teacher_stage")
-        self.regressor = MapRegressor(pair.student.stages[self.student_stage], teacher.stages[self.teacher_stage])
+        self.hints = hints(config, pair)
+        self.regressors = nn.ModuleList(
+            MapRegressor(pair.student.stages[hint.student], teacher.stages[hint.teacher]) for hint in self.hints
+        )
 
     @classmethod
     def check(cls, config: FitNetConfig, pair: Pair) -> None:
         """Refuse networks that show no maps, and stages that are not there."""
-        hint_stage(pair.student, config.stage, "stage")
-        hint_stage(pair.require_teacher(cls.name), config.teacher_stage, "teacher_stage")
+        hints(config, pair)
+
+    def plan(self) -> Sequence[Link]:
+        """Return each hint with its regressor."""
+        return [
+            link_stages(self.pair, hint, "convolution, batch normalisation, ReLU", regressor)
+            for hint, regressor in zip(self.hints, self.regressors, strict=True)
+        ]
 
     def terms(self, batch: Batch, student: ModelOutput, teacher: ModelOutput) -> Terms:
         """Return ``ce``, ``hint`` and, with a weight, ``kd``."""
-        config = self.config
-        regressed = self.regressor(student.stages[self.student_stage])
-        hint = hint_loss(regressed, teacher.stages[self.teacher_stage])
+        losses = [
+            hint_loss(regressor(student.stages[hint.student]), teacher.stages[hint.teacher])
+            for hint, regressor in zip(self.hints, self.regressors, strict=True)
+        ]
         return {
-            "ce": config.ce_weight * F.cross_entropy(student.logits, batch.labels),
-            "hint": config.hint_weight * hint,
-            **logit_term(student.logits, teacher.logits, config.kd_weight, config.temperature),
+            **supervised_terms(self.config, batch, student, teacher),
+            "hint": self.config.hint_weight * torch.stack(losses).sum(),
         }
 
 
@@ -83,17 +86,12 @@ def hint_loss(regressed: Tensor, teacher_map: Tensor) -> Tensor:
     return F.mse_loss(regressed, target)
 
 
-def hint_stage(network: NetworkSpec, wanted: int | None, key: str) -> int:
-    """Return the stage to compare: the wanted one, or the middle one counting the stem as 0.
+def hints(config: FitNetConfig, pair: Pair) -> tuple[StageMatch, ...]:
+    """Return the stages to compare: those that were set, or the middle one of each network, the first map being 0.
 
     Raises:
-        UnsupportedPair: the network shows no maps, or has no such stage.
+        UnsupportedPair: a network shows no maps, or has no such stage.
     """
-    count = len(network.stages)
-    if count == 0:
-        raise UnsupportedPair(f"fitnet needs feature maps, and {network.name} shows none")
-    if wanted is not None and wanted >= count:
-        raise UnsupportedPair(
-            f"{network.name} has stages 0 to {count - 1}, not {wanted}", hint=f"--set method.fitnet.{key}={count // 2}"
-        )
-    return count // 2 if wanted is None else wanted
+    teacher = pair.require_teacher("fitnet")
+    middle = f"{len(pair.student.stages) // 2}:{len(teacher.stages) // 2}"
+    return match_stages(pair, "fitnet", config.stages or middle)

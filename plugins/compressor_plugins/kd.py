@@ -1,38 +1,42 @@
 """Logit distillation: the student imitates the teacher's softened class distribution."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from torch.nn import functional as F
-
-from compressor.distiller import Batch, Distiller, ModelOutput, Terms
-from compressor.functional import soft_target_kl
+from compressor.distiller import Batch, Distiller, ModelOutput, Needs, Rotations, Terms
+from compressor.supervision import Supervision, supervised_terms
 
 
 @dataclass(frozen=True, kw_only=True)
-class KDConfig:
+class KDConfig(Supervision):
     """Settings of logit distillation; the defaults are those of the CIFAR-100 benchmark (Tian et al. 2020)."""
 
-    temperature: float = 4.0  # > 0, no unit
     ce_weight: float = 0.1  # >= 0, of the labels
     kd_weight: float = 0.9  # >= 0, of the teacher
+    views: int = 1  # 1 to 4, quarter turns of each image that are shown, each with the image's label
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise ValueError(f"kd.temperature must be > 0, got {self.temperature}")
-        if min(self.ce_weight, self.kd_weight) < 0:
-            raise ValueError(f"kd weights must be >= 0, got ce {self.ce_weight}, kd {self.kd_weight}")
+        super().__post_init__()
+        if not 1 <= self.views <= 4:
+            raise ValueError(f"kd.views must be 1 to 4, got {self.views}")
 
 
 class KD(Distiller[KDConfig]):
-    """Hinton et al. 2015, arXiv:1503.02531; needs logits only."""
+    """Hinton et al. 2015, arXiv:1503.02531; needs logits only.
+
+    With ``views`` it sees as many images as methods that turn them do, and learns nothing else from them: the baseline
+    of equal compute.
+    """
 
     name = "kd"
     Config = KDConfig
+    zero_when_equal = ("kd",)
+
+    @classmethod
+    def needs_for(cls, config: KDConfig) -> Needs:
+        """Return the class's needs, with as many turns of each image as the settings say."""
+        return cls.needs if config.views == 1 else replace(cls.needs, views=Rotations(config.views))
 
     def terms(self, batch: Batch, student: ModelOutput, teacher: ModelOutput) -> Terms:
-        """Return ``ce`` and ``kd``, each already weighted."""
-        config = self.config
-        return {
-            "ce": config.ce_weight * F.cross_entropy(student.logits, batch.labels),
-            "kd": config.kd_weight * soft_target_kl(student.logits, teacher.logits, config.temperature),
-        }
+        """Return ``ce`` and ``kd``, each already weighted; every view counts as an image of its own."""
+        labels = batch.labels.repeat_interleave(batch.views)
+        return supervised_terms(self.config, replace(batch, labels=labels), student, teacher)

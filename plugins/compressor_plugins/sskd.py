@@ -5,12 +5,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compressor.distiller import Batch, Distiller, ModelOutput, Needs, Pair, Phase, Rotations, Schedule, Terms
+from compressor.checks import check_ranges
+from compressor.distiller import Batch, Distiller, Link, ModelOutput, Needs, Pair, Phase, Rotations, Schedule, Terms
 from compressor.functional import cosine_matrix, rank_of_target, select_by_error_level, soft_target_kl
+from compressor.matching import link_embeddings
 from compressor.modules import projection_head
+from compressor.supervision import Lesson, lesson
 
 _VIEWS = 4
 WEIGHTINGS = {
@@ -21,7 +24,7 @@ WEIGHTINGS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class SSKDConfig:
+class SSKDConfig(Lesson):
     """Settings of SSKD; the defaults are those of the authors' CIFAR-100 code."""
 
     weighting: Literal["cifar", "imagenet"] = "cifar"  # the published set of weights that unset ones come from
@@ -29,7 +32,6 @@ class SSKDConfig:
     kd_weight: float | None = None  # >= 0, of the teacher's classes on plain images
     tf_weight: float | None = None  # >= 0, of the teacher's classes on turned images
     ss_weight: float | None = None  # >= 0, of the teacher's similarities
-    kd_temperature: float = 4.0  # > 0
     tf_temperature: float = 4.0  # > 0
     ss_temperature: float = 0.5  # > 0
     tf_ratio: float = 1.0  # in [0, 1], share of the wrongly classified turned images that is transferred
@@ -39,20 +41,15 @@ class SSKDConfig:
     head_milestones: tuple[float, ...] = (0.5, 0.75)  # shares of the head's epochs at which its rate falls tenfold
 
     def __post_init__(self) -> None:
-        for key in ("kd_temperature", "tf_temperature", "ss_temperature", "head_lr"):
-            if not getattr(self, key) > 0:
-                raise ValueError(f"sskd.{key} must be > 0, got {getattr(self, key)}")
-        for key in ("tf_ratio", "ss_ratio"):
-            if not 0 <= getattr(self, key) <= 1:
-                raise ValueError(f"sskd.{key} must be in [0, 1], got {getattr(self, key)}")
-        for key in WEIGHTINGS["cifar"]:
-            given = getattr(self, key)
-            if given is not None and given < 0:
-                raise ValueError(f"sskd.{key} must be >= 0, got {given}")
+        super().__post_init__()
+        check_ranges(
+            self,
+            positive=("tf_temperature", "ss_temperature", "head_lr"),
+            share=("tf_ratio", "ss_ratio"),
+            not_negative=(*WEIGHTINGS["cifar"], "head_epochs"),
+        )
         if not all(0 < share < 1 for share in self.head_milestones):
             raise ValueError(f"sskd.head_milestones must be in (0, 1), got {list(self.head_milestones)}")
-        if self.head_epochs < 0:
-            raise ValueError(f"sskd.head_epochs must be >= 0, got {self.head_epochs}")
 
     def weight(self, key: str) -> float:
         """Return a term's weight: as it was set, or the weighting's."""
@@ -95,6 +92,11 @@ class SSKD(Distiller[SSKDConfig]):
             Phase(name="student", trains=("student", "student_head"), terms=self.terms),
         )
 
+    def plan(self) -> Sequence[Link]:
+        """Return the two embeddings, each with a head of its own."""
+        both = nn.ModuleList([self.student_head, self.teacher_head])
+        return [link_embeddings(self.pair, "a two-layer head each, cosines between images", both)]
+
     def head_terms(self, batch: Batch, student: ModelOutput, teacher: ModelOutput) -> Terms:
         """Return ``match``: cross entropy of the similarities against the true originals, without a temperature."""
         similarity = view_similarity(self.teacher_head(teacher.embedding.detach()), batch.views)
@@ -108,11 +110,12 @@ class SSKD(Distiller[SSKDConfig]):
         with torch.no_grad():
             teacher_similarity = view_similarity(self.teacher_head(teacher.embedding), views)
         similarity = view_similarity(self.student_head(student.embedding), views)
+        taught = lesson(config, batch, plain, teacher_plain, batch.labels)
         keep_tf = self._keep_classes(teacher_turned, batch.labels, views)
         keep_ss = kept_rows(teacher_similarity, originals(teacher_similarity, views), config.ss_ratio)
         return {
             "ce": config.weight("ce_weight") * F.cross_entropy(plain, batch.labels),
-            "kd": config.weight("kd_weight") * soft_target_kl(plain, teacher_plain, config.kd_temperature),
+            "kd": config.weight("kd_weight") * soft_target_kl(plain, *taught),
             "tf": config.weight("tf_weight")
             * soft_target_kl(turned, teacher_turned, config.tf_temperature, keep=keep_tf),
             "ss": config.weight("ss_weight")

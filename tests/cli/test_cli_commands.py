@@ -330,6 +330,37 @@ def test_plugins_check_lists_every_fault_and_ends_with_3(compress: Any, monkeypa
     assert compress("plugins", "check").code == 0
 
 
+def test_plugins_check_of_one_method_shows_what_it_makes_of_real_networks(
+    compress: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from compressor.cli import plugins
+    from compressor.testing.pairs import REAL_PAIRS, Verdict
+
+    one, other, third, fourth = REAL_PAIRS
+    said = [Verdict(one), Verdict(other, refused="no maps", hint="another"), Verdict(third, faults=("a", "b"))]
+    monkeypatch.setattr(plugins, "faults_of", lambda name: [])
+    monkeypatch.setattr(plugins, "pairs_of", lambda name: said[:2])
+    fine = compress("plugins", "check", "kd")
+    assert fine.code == 0
+    assert [line.strip() for line in fine.out.splitlines()] == [
+        "ok     kd   (compress-kd 0.1.0)",
+        f"{one.label}   runs",
+        f"{other.label}   refused: no maps",
+    ]
+    monkeypatch.setattr(plugins, "pairs_of", lambda name: [*said, Verdict(fourth)])
+    bad = compress("plugins", "check", "kd")
+    assert (bad.code, bad.out.split()[0]) == (3, "fault")
+    assert [line.strip() for line in bad.out.splitlines()][3:5] == [f"{third.label}   a", f"{third.label}   b"]
+    document = json.loads(compress("plugins", "check", "kd", "--json").out)["methods"][0]
+    assert document["pairs"][1] == {
+        "teacher": other.teacher,
+        "student": other.student,
+        "refused": "no maps",
+        "hint": "another",
+        "faults": [],
+    }
+
+
 def test_another_process_of_a_launch_stays_silent(
     monkeypatch: pytest.MonkeyPatch, capsys: Any, calls: list[Any]
 ) -> None:

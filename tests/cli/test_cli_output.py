@@ -322,6 +322,13 @@ def test_the_done_block_says_worth_cost_place_and_next_step() -> None:
     assert done_line(DOCUMENT, Spent(531.2, 1003.4)) == "done top1=84.9 teacher=91.8 seconds=531 cpu_seconds=1003"
 
 
+def test_the_done_block_of_an_uneven_run_tells_its_groups() -> None:
+    groups = {"many_top1": 91.25, "few_top1": 20.0}  # no class is medium
+    uneven = {**DOCUMENT, "metrics": {**DOCUMENT["metrics"], **groups}}
+    block = done_block(uneven, Spent(1.0, 1.0), next_command="n").splitlines()
+    assert block[2] == "  top-1 by training images  many 91.2   few 20.0"
+
+
 def test_the_done_block_of_a_run_without_a_teacher_names_none() -> None:
     alone = {**DOCUMENT, "teacher": None, "metrics": {"top1": 84.94, "ece": 0.03}}
     block = done_block(alone, Spent(1.0, 1.0, before=True), next_command="n")

@@ -80,10 +80,11 @@ def test_a_variable_that_cannot_be_is_refused_by_its_own_name() -> None:
 
 
 def test_every_option_reaches_its_key_from_the_command_line_and_from_its_variable() -> None:
-    samples = {"a whole number": "8", "a number": "0.25", "true or false": "true"}
+    samples = {"a whole number": "8", "a number": "0.25", "a percentage": "8", "true or false": "true"}
     samples["a duration such as 90s, 30m or 1h30m"] = "90s"
     for setting in SETTINGS:
         text = setting.choices[-1] if setting.choices else samples.get(setting.kind.allowed, "word")
+        text = "8" if setting.option == "imbalance" else text  # which cannot be below 1
         for resolved, origin in (
             (_given(options={setting.option: [text]}), f"--{setting.option}"),
             (_given({setting.variable: text}), setting.variable),
@@ -111,7 +112,7 @@ def test_teach_moves_the_training_options_to_the_teacher() -> None:
 
 
 def test_print_config_reads_back_as_the_same_run(compress: Any, tmp_path: Path) -> None:
-    asked = ("-m", "kd", "--set", "method.temperature=2.5", "--lr", "0.3", "--time-budget", "30m", "--shots", "5")
+    asked = ("-m", "kd", "--set", "method.kd_temperature=2.5", "--lr", "0.3", "--time-budget", "30m", "--shots", "5")
     said = compress("distill", *asked, "--print-config")
     assert said.code == 0
     file = tmp_path / "printed.toml"

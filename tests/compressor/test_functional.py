@@ -9,12 +9,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from compressor.functional import (
+    averaged_alike,
     cosine_matrix,
-    logit_term,
     mean_of_kept,
     rank_of_target,
     select_by_error_level,
     soft_target_kl,
+    unit_vectors,
+    wide,
 )
 
 
@@ -98,10 +100,13 @@ def test_soft_target_kl_refuses_other_shapes_and_temperatures() -> None:
             soft_target_kl(draw(2, 3), draw(2, 3), temperature)
 
 
-def test_logit_term_is_left_out_without_a_weight() -> None:
-    student, teacher = draw(4, 6), draw(4, 6, seed=1)
-    assert logit_term(student, teacher, 0.0, 4.0) == {}
-    assert torch.equal(logit_term(student, teacher, 0.5, 4.0)["kd"], 0.5 * soft_target_kl(student, teacher, 4.0))
+def test_temperature_of_each_row_is_that_of_the_row_alone() -> None:
+    student, teacher, temperature = draw(4, 6), draw(4, 6, seed=1), torch.tensor([[1.0], [2.0], [4.0], [0.5]]).double()
+    rows = [
+        soft_target_kl(student[row : row + 1], teacher[row : row + 1], float(each))
+        for row, each in enumerate(temperature)
+    ]
+    assert soft_target_kl(student, teacher, temperature).item() == pytest.approx(sum(rows).item() / 4, rel=1e-14)
 
 
 def test_cosine_matrix_equals_torch_for_every_pair() -> None:
@@ -171,3 +176,47 @@ def test_selection_runs_without_looking_at_values() -> None:
     ranks = rank_of_target(scores, torch.empty(9, dtype=torch.int64, device="meta"))
     keep = select_by_error_level(ranks, 0.75)
     assert soft_target_kl(scores, scores, 0.5, keep=keep).shape == ()
+
+
+def test_the_larger_map_is_averaged_down_to_the_smaller() -> None:
+    large = torch.tensor([[[[1.0, 3.0], [5.0, 7.0]]]])
+    small = torch.tensor([[[[9.0]], [[2.0]]]])
+    student, teacher = averaged_alike(large, small)
+    assert student.tolist() == [[[[4.0]]]]
+    assert teacher is small
+    student, teacher = averaged_alike(small, large)
+    assert student is small
+    assert teacher.tolist() == [[[[4.0]]]]
+
+
+def test_oblong_maps_meet_at_the_smaller_side_of_each_axis() -> None:
+    student, teacher = averaged_alike(draw(2, 3, 8, 4), draw(2, 5, 4, 6, seed=1))
+    assert (student.shape, teacher.shape) == ((2, 3, 4, 4), (2, 5, 4, 4))
+    assert torch.allclose(student[0, 0, 0, 0], draw(2, 3, 8, 4)[0, 0, :2, 0].mean())
+
+
+def test_unit_vectors_have_length_one_whatever_their_scale() -> None:
+    vectors = draw(2, 5, 3)
+    units = unit_vectors(vectors * torch.tensor([1e-6, 1e6]).double()[:, None, None])
+    assert torch.allclose(units.norm(dim=-1), torch.ones(2, 5, dtype=torch.float64))
+    assert torch.allclose(units, F.normalize(vectors, dim=-1))
+
+
+def test_a_zero_vector_stays_zero_and_gets_no_gradient() -> None:
+    vectors = torch.tensor([[0.0, 0.0], [3.0, 4.0]], requires_grad=True)
+    units = unit_vectors(vectors)
+    torch.autograd.backward((units * torch.tensor([1.0, 2.0])).sum())
+    assert units.tolist() == [[0.0, 0.0], pytest.approx([0.6, 0.8])]
+    assert vectors.grad is not None
+    assert vectors.grad[0].tolist() == [0.0, 0.0]
+    assert vectors.grad[1].any()
+
+
+def test_gradient_of_unit_vectors_is_the_derivative() -> None:
+    assert torch.autograd.gradcheck(unit_vectors, draw(3, 4).requires_grad_())
+
+
+def test_only_half_precision_is_widened() -> None:
+    assert wide(torch.zeros(1, dtype=torch.float16)).dtype == torch.float32
+    assert wide(torch.zeros(1, dtype=torch.bfloat16)).dtype == torch.float32
+    assert wide(torch.zeros(1, dtype=torch.float64)).dtype == torch.float64

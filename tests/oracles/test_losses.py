@@ -70,7 +70,7 @@ def test_kd(name: str) -> None:
     case = ORACLE.load("kd", name)
     student, teacher = leaf(case.inp["logits_s"]), leaf(case.inp["logits_t"])
     spec = network(classes=student.shape[1])
-    method = KD(KDConfig(temperature=case.hyper["T"], ce_weight=0.0, kd_weight=1.0), pair(spec, spec))
+    method = KD(KDConfig(kd_temperature=case.hyper["T"], ce_weight=0.0, kd_weight=1.0), pair(spec, spec))
     terms = method.terms(
         batch(torch.zeros(len(student), dtype=torch.int64)), ModelOutput(logits=student), ModelOutput(logits=teacher)
     )
@@ -85,15 +85,15 @@ def test_kd(name: str) -> None:
 def test_fitnet(name: str) -> None:
     case = ORACLE.load("fitnet", name)
     student, teacher = leaf(case.inp["f_s"]), case.inp["f_t"]
-    config = FitNetConfig(hint_weight=1.0, ce_weight=0.0, stage=0, teacher_stage=0)
+    config = FitNetConfig(hint_weight=1.0, ce_weight=0.0, stages="0:0")
     method = FitNet(config, pair(network(classes=2, maps=student), network(classes=2, maps=teacher))).double()
     if case.param:
-        missing, unexpected = method.regressor.load_state_dict(case.param, strict=False)
+        missing, unexpected = method.regressors[0].load_state_dict(case.param, strict=False)
         assert unexpected == []
         assert all("running" in key or "num_batches" in key for key in missing)
-        assert close(method.train().regressor(student).detach(), case.out["regressed"], rtol=1e-9)
+        assert close(method.train().regressors[0](student).detach(), case.out["regressed"], rtol=1e-9)
     else:
-        method.regressor = nn.Identity()  # the loss alone
+        method.regressors[0] = nn.Identity()  # the loss alone
     logits = torch.zeros(len(student), 2, dtype=torch.float64, requires_grad=True)
     terms = method.train().terms(
         batch(torch.zeros(len(student), dtype=torch.int64)),
@@ -103,7 +103,7 @@ def test_fitnet(name: str) -> None:
     torch.autograd.backward(terms["hint"])
     assert same(terms["hint"], case.out["loss"])
     assert gradient_is(student, case.grad["f_s"])
-    parameters = dict(method.regressor.named_parameters())
+    parameters = dict(method.regressors[0].named_parameters())
     assert set(parameters) == set(case.param)
     for key, parameter in parameters.items():
         if key == "conv.bias":  # zero up to rounding: BatchNorm takes the mean away

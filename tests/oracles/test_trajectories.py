@@ -31,7 +31,7 @@ WEIGHT_TOLERANCE = 1e-5
 
 # Where the official names of a method's own state are found in ours.
 RENAMED = {
-    "fitnet": {"regressor.": "regressor."},
+    "fitnet": {"regressor.": "regressors.0."},
     "crd": {
         "crd.embed_s.linear.": "embed_student.linear.",
         "crd.embed_t.linear.": "embed_teacher.linear.",
@@ -49,12 +49,11 @@ def settings_of(method: str, hyper: dict[str, Any]) -> dict[str, Any]:
         renamed = {"kd_T": "kd_temperature", "tf_T": "tf_temperature", "ss_T": "ss_temperature"}
         renamed |= {"ratio_tf": "tf_ratio", "ratio_ss": "ss_ratio"}
         return {key: hyper[key] for key in kept} | {ours: hyper[theirs] for theirs, ours in renamed.items()}
-    common = {"ce_weight": hyper["gamma"], "kd_weight": hyper["alpha"]}
+    common = {"ce_weight": hyper["gamma"], "kd_weight": hyper["alpha"], "kd_temperature": hyper["kd_T"]}
     if method == "crd":
         own = {"feature_dim": "feat_dim", "negatives": "nce_k", "temperature": "nce_t", "momentum": "nce_m"}
         settings = {ours: hyper[theirs] for ours, theirs in own.items()}
-        return common | settings | {"crd_weight": hyper["beta"], "kd_temperature": hyper["kd_T"]}
-    common["temperature"] = hyper["kd_T"]
+        return common | settings | {"crd_weight": hyper["beta"]}
     return common | ({"hint_weight": hyper["beta"]} if method == "fitnet" else {})
 
 

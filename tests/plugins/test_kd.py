@@ -44,10 +44,10 @@ def test_gradient_reaches_the_student_alone() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"temperature": 0.0}, "kd.temperature must be > 0, got 0.0"),
-        ({"temperature": math.nan}, "kd.temperature must be > 0, got nan"),
-        ({"ce_weight": -1.0}, "kd weights must be >= 0, got ce -1.0, kd 0.9"),
-        ({"kd_weight": -0.5}, "kd weights must be >= 0, got ce 0.1, kd -0.5"),
+        ({"kd_temperature": 0.0}, "kd.kd_temperature must be > 0, got 0.0"),
+        ({"kd_temperature": math.nan}, "kd.kd_temperature must be > 0, got nan"),
+        ({"ce_weight": -1.0}, "kd.ce_weight must be >= 0, got -1.0"),
+        ({"kd_weight": -0.5}, "kd.kd_weight must be >= 0, got -0.5"),
     ],
 )
 def test_settings_outside_their_range_are_refused(settings: dict[str, float], message: str) -> None:

@@ -9,7 +9,16 @@ Needs torch and timm, nothing else; a folder published with one of these network
 ``timm.create_model("local-dir:PATH", pretrained=True)`` after the import.
 """
 
-from compressor_zoo.architectures import mobilenetv2, resnet, resnet50, shufflenetv1, shufflenetv2, vgg, wide_resnet
+from compressor_zoo.architectures import (
+    mobilenetv2,
+    resnet,
+    resnet50,
+    reused_classifier,  # noqa: F401  # makes timm know it; it is no network to choose, so it is not listed below
+    shufflenetv1,
+    shufflenetv2,
+    vgg,
+    wide_resnet,
+)
 
 # Every name starts with `cifar_`, which no name of timm does, so none of timm's networks is ever hidden.
 ARCHITECTURES: tuple[str, ...] = tuple(

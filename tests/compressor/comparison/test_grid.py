@@ -16,7 +16,19 @@ from compressor.config.layers import Layer, resolve
 from compressor.config.settings import RunConfig
 from compressor.errors import GateError, UsageError
 
-pytestmark = pytest.mark.usefixtures("tiny")
+pytestmark = pytest.mark.usefixtures("tiny", "no_page")
+
+
+@pytest.fixture
+def no_page(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the page, which takes a second to draw and has tests of its own, but where a test asks for it."""
+    if "with_page" not in request.fixturenames:
+        monkeypatch.setattr("compressor.comparison.report.page.write_report", lambda *_, **__: Path("report.html"))
+
+
+@pytest.fixture
+def with_page() -> None:
+    """Draw the page."""
 
 
 def config_for(overrides: Mapping[str, Any]) -> RunConfig:
@@ -105,7 +117,7 @@ def test_method_that_cannot_be_imported_is_a_failed_row_and_the_others_go_on(mon
 
 
 def test_setting_goes_to_the_methods_that_have_it() -> None:
-    own = {**TINY, "method.temperature": 2.0}
+    own = {**TINY, "method.kd_temperature": 2.0}
     made = compare(
         lambda overrides: resolve([Layer("test", own), Layer("compare", overrides)]).config,
         methods=["kd"],
@@ -114,7 +126,7 @@ def test_setting_goes_to_the_methods_that_have_it() -> None:
     )
     kd = next(cell for cell in made.cells if cell.method == "kd")
     assert kd.result is not None
-    assert kd.result["student"]["sha256"] == student_sha(tiny_run("kd", method__temperature=2.0, out="alone"))
+    assert kd.result["student"]["sha256"] == student_sha(tiny_run("kd", method__kd_temperature=2.0, out="alone"))
 
 
 def test_setting_that_no_method_has_is_refused() -> None:

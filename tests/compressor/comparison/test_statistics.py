@@ -2,13 +2,15 @@
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import settings as budget
 from hypothesis import strategies as st
 from scipy import stats
+from statsmodels.stats.power import TTestPower
 
-from compressor.comparison.statistics import differences, holm, interval, summarise
+from compressor.comparison.statistics import differences, holm, interval, pairwise, summarise
 
 
 def by_seed(*values: float) -> dict[int, float]:
@@ -121,11 +123,45 @@ def test_more_methods_make_the_same_gap_less_certain() -> None:
     assert among == pytest.approx(3 * alone)
 
 
-def test_seeds_needed_are_the_fewest_whose_interval_leaves_zero_out() -> None:
+def test_seeds_needed_are_those_of_the_power_calculation() -> None:
     gaps = [0.4, 1.4, -0.5, 0.9]
     base = by_seed(*[70.0] * 4)
     got = differences({"m": {seed: 70.0 + gap for seed, gap in enumerate(gaps)}}, base)["m"]
     assert got.verdict == "not separated"
     deviation = summarise(gaps).deviation or 0.0
-    half = [stats.t.ppf(0.975, count - 1) * deviation / math.sqrt(count) for count in range(3, 200)]
-    assert got.seeds_needed == 3 + next(place for place, width in enumerate(half) if width < got.mean)
+    assert got.deviation == pytest.approx(deviation)
+    assert got.seeds_needed == math.ceil(TTestPower().solve_power(got.mean / deviation, power=0.8, alpha=0.05))
+
+
+def test_every_two_methods_are_compared_and_corrected_for_their_number() -> None:
+    scores = {
+        "a": by_seed(72.0, 72.5, 71.5, 71.9),
+        "b": by_seed(70.5, 71.0, 69.6, 70.9),
+        "c": by_seed(70.0, 71.5, 69.0, 70.2),
+    }
+    got = pairwise(scores)
+    assert list(got) == [("a", "b"), ("a", "c"), ("b", "c")]
+    raw = {
+        pair: float(stats.ttest_rel(list(scores[pair[0]].values()), list(scores[pair[1]].values())).pvalue)
+        for pair in got
+    }
+    first, second, third = sorted(raw, key=lambda pair: raw[pair])
+    assert got[first].p_value == pytest.approx(min(1.0, 3 * raw[first]))
+    assert got[second].p_value == pytest.approx(max(got[first].p_value or 0.0, min(1.0, 2 * raw[second])))
+    assert got[third].p_value == pytest.approx(max(got[second].p_value or 0.0, raw[third]))
+    assert got["a", "c"].mean == pytest.approx(1.8)
+
+
+def test_planted_gap_is_found_and_no_gap_is_not_found_in_95_of_100_comparisons() -> None:
+    # 5 seeds, paired differences with deviation 0.5: two points are far away, none is none; four methods are compared.
+    draw = np.random.default_rng(0)
+    found, falsely = 0, 0
+    for _ in range(200):
+        base = draw.normal(70.0, 1.0, 5)
+        scores = {name: base + draw.normal(0.0, 0.5, 5) for name in ("one", "two", "three")}
+        scores["planted"] = base + draw.normal(2.0, 0.5, 5)
+        got = differences({name: by_seed(*values) for name, values in scores.items()}, by_seed(*base))
+        found += got["planted"].verdict == "better"
+        falsely += any(got[name].verdict in ("better", "worse") for name in ("one", "two", "three"))
+    assert found >= 0.95 * 200
+    assert falsely <= 0.08 * 200  # 5 % is promised for all of them together; 16 of 200 is two deviations above 10

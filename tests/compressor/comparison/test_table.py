@@ -7,22 +7,26 @@ from typing import Any
 
 import pytest
 
+from compressor.comparison.files import as_latex, as_markdown, write_tables
 from compressor.comparison.gate import check
 from compressor.comparison.grid import Comparison
-from compressor.comparison.table import CellRecord, make_rows, sentence, write_tables
+from compressor.comparison.table import AVERAGE, CellRecord, make_rows
+from compressor.comparison.verdict import sentence
 from compressor.errors import GateError, UsageError
 
 PAIR = "big -> small"
 
 
-def cell(method: str, seed: int, top1: float | None, *, pair: str = PAIR, reason: str = "") -> CellRecord:
+def cell(
+    method: str, seed: int, top1: float | None, *, pair: str = PAIR, reason: str = "", views: int | None = None
+) -> CellRecord:
     if top1 is None:
         return CellRecord(method, pair, seed, f"cells/{method}-{seed}", None, reason)
     result: dict[str, Any] = {
         "metrics": {"top1": top1},
         "student": {"parameters": 1000, "macs": 5000, "latency_ms": {"median": 1.5}},
         "teacher": None,
-        "cost": {"train_seconds": 10.0 + seed, "views": 4 if method == "sskd" else 1},
+        "cost": {"train_seconds": 10.0 + seed, "views": views or (4 if method == "sskd" else 1)},
     }
     if method != "scratch":
         result["metrics"] |= {"teacher_top1": 95.0, "agreement": 80.0 + seed}
@@ -109,8 +113,40 @@ def test_pairs_stand_apart() -> None:
         ("a -> b", "teacher"),
         ("a -> b", "scratch"),
         ("a -> b", "kd"),
+        (AVERAGE, "kd"),
+        (AVERAGE, "scratch"),
     ]
-    assert [row.difference for row in rows if row.method == "kd"] == [2.0, -1.0]
+    assert [row.difference for row in rows if row.method == "kd"] == [2.0, -1.0, 0.5]
+
+
+def test_average_is_seed_by_seed_over_the_pairs_that_have_the_seed() -> None:
+    some = [cell("scratch", seed, 70.0 + seed) for seed in range(3)] + [cell("kd", seed, 73.0) for seed in range(3)]
+    some += [cell("scratch", seed, 50.0, pair="a -> b") for seed in range(3)]
+    some += [cell("kd", 0, 51.0, pair="a -> b"), cell("kd", 1, 53.0, pair="a -> b")]
+    some += [cell("crd", 0, 90.0)]
+    averages = {row.method: row for row in make_rows(some, "scratch") if row.pair == AVERAGE}
+    assert set(averages) == {"scratch", "kd"}
+    assert (averages["kd"].n, averages["kd"].top1_mean) == (2, pytest.approx((62 + 63) / 2))
+    assert averages["kd"].difference == pytest.approx(((62 - 60) + (63 - 60.5)) / 2)
+    assert sentence(make_rows(some, "scratch"), "scratch").startswith(
+        "Averaged over 2 pairs, kd has the highest mean top-1, 62.5 (2 seeds), +2.2 against scratch ["
+    )
+
+
+def test_average_without_a_method_that_every_pair_has_says_so() -> None:
+    some = [cell("scratch", 0, 70.0), cell("scratch", 0, 50.0, pair="a -> b"), cell("kd", 0, 51.0, pair="a -> b")]
+    assert sentence(make_rows(some, "scratch"), "scratch") == ("No method finished beside the baseline in every pair.")
+
+
+def test_method_with_many_views_is_held_against_the_row_that_saw_as_many_images() -> None:
+    some = cells(scratch=(70.0, 71.0, 72.0), kd=(72.0, 73.0, 74.0), sskd=(78.0, 79.5, 81.0))
+    some += [cell("kd (4 views)", seed, top1, views=4) for seed, top1 in enumerate((75.0, 76.0, 77.0))]
+    rows = {row.method: row for row in make_rows(some, "scratch")}
+    assert (rows["sskd"].equal_compute, rows["sskd"].equal_difference) == ("kd (4 views)", 3.5)
+    low, high = rows["sskd"].equal_interval or (0.0, 0.0)
+    assert low < 3.5 < high
+    assert {rows[name].equal_compute for name in ("scratch", "kd", "kd (4 views)")} == {""}
+    assert "against kd (4 views), which saw as many images, +3.5 [" in sentence(list(rows.values()), "scratch")
 
 
 def test_files_hold_the_rows(tmp_path: Path) -> None:
@@ -119,20 +155,40 @@ def test_files_hold_the_rows(tmp_path: Path) -> None:
     with (tmp_path / "table.csv").open() as file:
         rows = {row["method"]: row for row in csv.DictReader(file)}
     assert float(rows["kd"]["top1_mean"]) == pytest.approx(76.0)
-    low, high = map(float, rows["kd"]["interval"].split())
-    assert low < 5.0 < high
+    assert float(rows["kd"]["interval_low"]) < 5.0 < float(rows["kd"]["interval_high"])
     assert rows["crd"]["top1_mean"] == ""
     document = json.loads((tmp_path / "table.json").read_text())
     assert (document["status"], document["exit"]) == ("failed", 5)
     assert [row["method"] for row in document["rows"]] == [row.method for row in table.rows]
+    assert (tmp_path / "table.tex").read_text() == as_latex(table.rows, "scratch")
     lines = (tmp_path / "table.md").read_text().splitlines()
     assert lines[0].count("|") == lines[1].count("|") == lines[-1].count("|")
     assert any("it fell" in line for line in lines)
 
 
-@pytest.mark.parametrize("condition", ["kd>=scratch", "kd > scratch", " kd>=75", "kd>75.9", "scratch>=71"])
+def test_latex_is_escaped_and_as_wide_in_every_line() -> None:
+    rows = make_rows(cells(scratch=(70.0, 71.0), wrn_40=(None,)), "scratch")
+    text = as_latex(rows, "scratch")
+    lines = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert len({line.count(" & ") for line in lines}) == 1
+    assert r"wrn\_40" in text
+    assert r"top-1 \%" in text
+    assert r"70.50 $\pm$ 0.71" in text
+    assert "±" not in text
+
+
+def test_a_bar_in_a_reason_does_not_break_the_markdown() -> None:
+    rows = make_rows([cell("scratch", 0, 70.0), cell("kd", 0, None, reason="a | b\nand more")], "scratch")
+    assert r"a \| b and more" in as_markdown(rows, "scratch").splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "condition",
+    ["kd>=scratch", "kd > scratch", " kd>=75", "kd>75.9", "scratch>=71", "kd (4 views)>=kd", "kd (4 views) > 76"],
+)
 def test_condition_that_is_met_says_nothing(condition: str) -> None:
-    check(made(cells(scratch=(70.0, 71.0, 72.0), kd=(75.0, 76.0, 77.0))), condition)
+    some = cells(scratch=(70.0, 71.0, 72.0), kd=(75.0, 76.0, 77.0))
+    check(made([*some, cell("kd (4 views)", 0, 78.0, views=4)]), condition)
 
 
 @pytest.mark.parametrize(

@@ -138,6 +138,9 @@ def test_unknown_key_is_refused_with_origin_and_the_nearest(key: str, near: str)
         ("data.val_split", 0.7, r"data.val_split must be in \[0, 0.5\], got 0.7"),
         ("data.image_size", 10**6, "data.image_size must be 4 to 4096"),
         ("data.shots", 0, "data.shots must be >= 1"),
+        ("data.fraction", 0.25, "data.fraction must be 1 to 100 percent, got 0.25"),
+        ("data.imbalance", 0.5, "data.imbalance must be 1 to 1,000,000, got 0.5"),
+        ("data.label_noise", 20, r"data.label_noise must be in \[0, 1\), got 20"),
         ("runtime.workers", 10**5, "runtime.workers must be -1 to 256"),
         ("runtime.processes", 0, "runtime.processes must be 1 to 1024"),
         ("runtime.time_budget", 0.0, "runtime.time_budget must be > 0 seconds"),
@@ -149,6 +152,25 @@ def test_value_of_the_wrong_kind_or_range_names_key_value_and_origin(key: str, v
     with pytest.raises(UsageError, match=message) as caught:
         resolve([Layer("mine.toml", {key: value})])
     assert "(from mine.toml)" in str(caught.value)
+
+
+def test_shots_and_a_fraction_contradict_each_other() -> None:
+    with pytest.raises(UsageError, match=r"data.fraction must be 100 where data.shots is given, got 50.0"):
+        resolve([Layer("x", {"data.shots": 5, "data.fraction": 50})])
+    assert resolve([Layer("x", {"data.shots": 5, "data.fraction": 100})]).config.data.shots == 5
+
+
+def test_a_scenario_is_part_of_a_runs_identity_and_its_default_value_changes_nothing() -> None:
+    plain = resolve([]).config
+    for key, value, usual in (("fraction", 50, 100), ("imbalance", 10, 1), ("label_noise", 0.2, 0)):
+        assert resolve([Layer("x", {f"data.{key}": value})]).config.sha256 != plain.sha256
+        assert resolve([Layer("x", {f"data.{key}": usual})]).config.sha256 == plain.sha256
+
+
+def test_the_teachers_data_are_the_same_in_every_scenario() -> None:
+    uneven = resolve([Layer("x", {"data.fraction": 50, "data.imbalance": 10, "data.label_noise": 0.2})]).config
+    assert uneven.data.for_teacher() == resolve([]).config.data
+    assert resolve([Layer("x", {"data.shots": 5})]).config.data.for_teacher() == resolve([]).config.data
 
 
 def test_printed_settings_give_the_same_settings_when_read_again(tmp_path: Path) -> None:

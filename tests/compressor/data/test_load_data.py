@@ -59,6 +59,53 @@ def test_shots_thin_the_students_part_alone() -> None:
     assert torch.equal(images_of(few.test), images_of(every.test))
 
 
+def test_wrong_labels_reach_the_students_training_images_alone() -> None:
+    clean, noisy = load_data("digits"), load_data("digits", label_noise=0.2)
+    audit = noisy.label_noise
+    assert audit is not None
+    assert clean.label_noise is None
+    assert int((noisy.train.labels != clean.train.labels).sum()) == int(0.2 * len(clean.train) + 0.5)
+    assert torch.equal(audit.given, noisy.train.labels)
+    assert torch.equal(audit.clean, clean.train.labels)
+    assert torch.equal(noisy.clean_labels, clean.clean_labels)
+    assert torch.equal(audit.flipped, noisy.train.labels != clean.train.labels)
+    assert noisy.val is not None
+    assert clean.val is not None
+    for theirs, ours in ((clean.teacher_train, noisy.teacher_train), (clean.val, noisy.val), (clean.test, noisy.test)):
+        assert torch.equal(theirs.labels, ours.labels)
+    assert torch.equal(images_of(noisy.train), images_of(clean.train))
+    assert noisy.teacher_sha256 == clean.teacher_sha256
+    assert noisy.sha256 != clean.sha256
+
+
+def test_the_rows_of_an_audit_lead_back_to_the_source() -> None:
+    whole = load_data("digits", val_split=0)
+    part = load_data("digits", fraction=30, imbalance=3, label_noise=0.5)
+    audit = part.label_noise
+    assert audit is not None
+    assert torch.equal(images_of(whole.train)[audit.rows], images_of(part.train))
+    assert torch.equal(whole.train.labels[audit.rows], audit.clean)
+    assert set(audit.tensors()) == {"rows", "labels", "clean_labels"}
+
+
+def test_both_pipelines_show_the_student_the_same_scenario() -> None:
+    choice = {"fraction": 40.0, "imbalance": 5.0, "label_noise": 0.3}
+    resident, streamed = (load_data("digits", pipeline=kind, **choice) for kind in ("resident", "stream"))  # type: ignore[arg-type]  # words of a literal
+    assert torch.equal(resident.train.labels, streamed.train.labels)
+    positions = [torch.arange(0, len(resident.train), 30)]
+    left, right = next(resident.train.batches(positions)), next(streamed.train.batches(positions))
+    assert torch.equal(left.images, right.images)
+    assert torch.equal(left.labels, right.labels)
+
+
+def test_every_scenario_has_a_hash_of_its_own_and_a_whole_one_is_none() -> None:
+    choices: list[dict[str, float]] = [{}, {"fraction": 50}, {"imbalance": 5}, {"label_noise": 0.1}]
+    assert len({load_data("digits", **choice).sha256 for choice in choices}) == 4  # type: ignore[arg-type]
+    streamed = [load_data("digits", pipeline="stream", label_noise=share).sha256 for share in (0.0, 0.1, 0.2)]
+    assert len(set(streamed)) == 3
+    assert load_data("digits", fraction=100, imbalance=1, label_noise=0).sha256 == load_data("digits").sha256
+
+
 def test_hashes_are_stable_and_follow_every_choice() -> None:
     hashes = [
         load_data("digits", **choice).sha256
@@ -106,6 +153,9 @@ def test_both_pipelines_show_the_same_evaluation_pixels_and_splits() -> None:
     [
         ({"val_split": 1.5}, r"val_split must be in \[0, 1\), got 1.5"),
         ({"shots": 0}, "shots must be >= 1, got 0"),
+        ({"fraction": 0}, "fraction must be 1 to 100 percent, got 0"),
+        ({"label_noise": 1}, r"label_noise must be in \[0, 1\), got 1"),
+        ({"imbalance": 900}, "imbalance 900 leaves the last class no image: class '[0-9]', the smallest, has 110"),
         ({"shots": 900}, "900 shots a class were asked for, class '[0-9]' has 1[0-9][0-9] training images"),
         ({"pipeline": "fast"}, "pipeline must be auto, resident or stream, got 'fast'"),
         ({"crop_pct": 0}, r"crop_pct must be in \(0, 1\], got 0"),

@@ -11,6 +11,7 @@ from compressor.errors import UsageError
 from compressor.streams import generator
 
 VARIED = Augmentation(crop_padding=4, flip=True)
+OF_ONE_CROP = (PLAIN, *(ViewSlot(Rotations(4, shared_crop=True), view) for view in (1, 2, 3)))
 ROTATED = (PLAIN, *(ViewSlot(Rotations(), view) for view in (1, 2, 3)))
 
 
@@ -61,6 +62,22 @@ def test_neither_grouping_nor_other_slots_change_a_pixel() -> None:
         )
         assert torch.equal(single.images[0, 0], whole.images[position, 2])
         assert torch.equal(single.images[0, 1], whole.images[position, 0])
+
+
+def test_views_that_share_a_crop_are_turned_after_it_and_leave_the_others_alone() -> None:
+    slots = (*ROTATED, *OF_ONE_CROP[1:])
+    [batch] = split().batches([torch.arange(23)], slots=slots, augmentation=VARIED, epoch=1, seed=2)
+    [usual] = split().batches([torch.arange(23)], slots=ROTATED, augmentation=VARIED, epoch=1, seed=2)
+    assert torch.equal(batch.images[:, :4], usual.images)
+    for turns in (1, 2, 3):
+        turned = torch.rot90(usual.images[:, 0], turns, dims=(-2, -1))
+        assert torch.equal(batch.images[:, 3 + turns], turned)
+        assert not torch.equal(usual.images[:, turns], turned)  # cropped each by itself
+
+
+def test_views_that_share_a_crop_are_a_family_of_their_own() -> None:
+    assert Rotations(4, shared_crop=True).family == "Rotations-of-one-crop"
+    assert Rotations(4).family == "Rotations"
 
 
 def test_two_epochs_in_turn_give_what_each_gives_alone() -> None:
@@ -126,10 +143,11 @@ def test_positions_outside_the_split_are_refused() -> None:
             next(split().batches([torch.tensor([position])]))
 
 
-def test_a_quarter_turn_of_oblong_images_is_refused() -> None:
+@pytest.mark.parametrize("slots", [ROTATED, OF_ONE_CROP])
+def test_a_quarter_turn_of_oblong_images_is_refused(slots: tuple[ViewSlot, ...]) -> None:
     source = ResidentSplit(pictures(4, (8, 16)), torch.arange(4))
     with pytest.raises(UsageError, match="need square images"):
-        next(source.batches([torch.arange(4)], slots=ROTATED))
+        next(source.batches([torch.arange(4)], slots=slots))
 
 
 def test_the_global_generator_is_left_alone() -> None:

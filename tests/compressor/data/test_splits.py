@@ -1,13 +1,12 @@
-"""Held-out parts and few-shot parts: by class, by their own seed."""
+"""Held-out parts and the first images of each class: by class, by their own seed."""
 
 import pytest
 import torch
 
-from compressor.data.splits import few_shot, hold_out, validation_split
+from compressor.data.splits import first_of_each_class, hold_out, validation_split
 from compressor.errors import InputError, UsageError
 
 LABELS = torch.tensor([0] * 50 + [1] * 30 + [2] * 4 + [3])
-NAMES = ("a", "b", "c", "d")
 
 
 def test_each_class_gives_its_share_rounded_half_up() -> None:
@@ -46,19 +45,10 @@ def test_a_share_that_holds_nothing_out_is_refused() -> None:
         validation_split(torch.tensor([0, 1, 2]), 0.1, seed=0)
 
 
-def test_few_shot_takes_as_many_of_each_class_and_more_shots_keep_the_fewer() -> None:
-    labels = LABELS[:84]
-    two, four = (few_shot(labels, shots, NAMES[:3], seed=0) for shots in (2, 4))
-    assert torch.bincount(labels[two]).tolist() == [2, 2, 2]
-    assert torch.bincount(labels[four]).tolist() == [4, 4, 4]
-    assert set(two.tolist()) < set(four.tolist())
-    assert two.tolist() == sorted(two.tolist())
-    assert few_shot(labels, 2, NAMES[:3], seed=1).tolist() != two.tolist()
-
-
-def test_more_shots_than_some_class_has_are_refused_with_the_most_that_is_possible() -> None:
-    with pytest.raises(UsageError, match="class 'd' has 1 training images") as caught:
-        few_shot(LABELS, 2, NAMES, seed=0)
-    assert caught.value.hint == "--shots 1, or fewer"
-    with pytest.raises(UsageError, match="shots must be >= 1, got 0"):
-        few_shot(LABELS, 0, NAMES, seed=0)
+def test_the_first_of_each_class_are_as_many_as_asked_and_more_keep_the_fewer() -> None:
+    few, many = (first_of_each_class(LABELS, torch.tensor(counts), seed=0) for counts in ([2, 3, 1, 1], [9, 3, 4, 1]))
+    assert torch.bincount(LABELS[few]).tolist() == [2, 3, 1, 1]
+    assert torch.bincount(LABELS[many]).tolist() == [9, 3, 4, 1]
+    assert set(few.tolist()) < set(many.tolist())
+    assert few.tolist() == sorted(few.tolist())
+    assert first_of_each_class(LABELS, torch.tensor([2, 3, 1, 1]), seed=1).tolist() != few.tolist()

@@ -18,7 +18,7 @@ from compressor.data.stores import ArrayImages
 from compressor.data.stream import StreamSplit
 from compressor.data.types import PLAIN, Augmentation, ViewSlot
 from compressor.distiller import Rotations
-from compressor.errors import InputError, TrainingError
+from compressor.errors import InputError, TrainingError, UsageError
 from compressor.streams import generator
 
 VARIED = Augmentation(flip=True, crop_scale=0.35)
@@ -110,6 +110,26 @@ def test_other_slots_do_not_change_a_view(root: Path) -> None:
     whole = pixels(split(root), torch.arange(COUNT), COUNT)
     single = next(split(root).batches([torch.arange(COUNT)], slots=(SLOTS[2],), augmentation=VARIED, epoch=2, seed=9))
     assert torch.equal(single.images[:, 0], whole[:, 2])
+
+
+def test_views_that_share_a_crop_are_turned_after_it_and_leave_the_others_alone(root: Path) -> None:
+    shared = [ViewSlot(Rotations(4, shared_crop=True), view) for view in (1, 2, 3)]
+    whole = pixels(split(root), torch.arange(COUNT), COUNT)
+    for slots in ((*SLOTS, *shared), (*shared, SLOTS[2])):  # with and without the plain view beside them
+        [batch] = split(root).batches([torch.arange(COUNT)], slots=slots, augmentation=VARIED, epoch=2, seed=9)
+        for column, slot in enumerate(slots):
+            usual = whole[:, SLOTS.index(slot)] if slot in SLOTS else torch.rot90(whole[:, 0], slot.view, dims=(-2, -1))
+            assert torch.equal(batch.images[:, column], usual)
+
+
+@pytest.mark.parametrize(("views", "augmentation"), [(Rotations(4, shared_crop=True), VARIED), (Rotations(4), None)])
+def test_a_quarter_turn_of_oblong_pictures_is_refused(
+    root: Path, views: Rotations, augmentation: Augmentation | None
+) -> None:
+    part = load_folder(root).train
+    source = StreamSplit(part.images, part.labels, size=(8, 16), workers=2)
+    with pytest.raises(UsageError, match="need square images"):
+        next(source.batches([torch.arange(4)], slots=(PLAIN, ViewSlot(views, 1)), augmentation=augmentation))
 
 
 def test_epochs_differ_and_subsets_count_from_zero(root: Path) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from compressor.config.settings import DataConfig, RunConfig, StudentConfig, TeacherConfig, TrainingConfig
+from compressor.data.scenarios import Scenario
 from compressor.engine.provenance import building, data_facts, first_weights, measured_on, selection, teacher_facts
 from compressor.models.catalogue import resolve_name
 from compressor.models.create import BuiltModel
@@ -15,7 +16,7 @@ from compressor.models.create import BuiltModel
 
 def data(**changes: Any) -> Any:
     given = {"name": "/home/me/flowers", "test": range(1200), "val": range(90), "train": range(5000), "unreadable": ()}
-    return SimpleNamespace(**{**given, **changes})
+    return SimpleNamespace(**{**given, "scenario": Scenario(), **changes})
 
 
 def seat(epoch: int | None, weights: dict[str, torch.Tensor] | None) -> Any:
@@ -50,7 +51,12 @@ def test_the_best_epoch_is_counted_from_one_and_names_what_it_was_chosen_on():
 )
 def test_only_data_of_the_hub_has_a_hub_id(source: str, hub_id: str | None):
     facts = data_facts(RunConfig(data=DataConfig(source=source)), data())
-    assert (facts.hub_id, facts.images) == (hub_id, 5000)
+    assert (facts.hub_id, facts.images, facts.scenario) == (hub_id, 5000, "")
+
+
+def test_facts_of_the_data_say_how_the_students_part_was_made():
+    facts = data_facts(RunConfig(), data(scenario=Scenario(fraction=25, label_noise=0.2)))
+    assert facts.scenario == "25 % of each class, 20 % wrong labels"
 
 
 @pytest.mark.parametrize(

@@ -75,11 +75,11 @@ def test_result_repeats_what_the_run_was(tiny: Path) -> None:
 def test_other_settings_in_the_same_folder_are_refused_and_listed(tiny: Path) -> None:
     tiny_run("kd")
     with pytest.raises(UsageError) as caught:
-        tiny_run("kd", training__epochs=3, method__temperature=2.0)
+        tiny_run("kd", training__epochs=3, method__kd_temperature=2.0)
     text = str(caught.value)
     assert "run was made with other settings" in text
     assert "training.epochs 2 -> 3" in text
-    assert "method.temperature (default) -> 2.0" in text
+    assert "method.kd_temperature (default) -> 2.0" in text
     assert "data" not in text.partition("settings:")[2]
     assert caught.value.hint is not None
     assert "--fresh" in caught.value.hint

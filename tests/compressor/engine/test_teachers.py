@@ -81,7 +81,7 @@ def test_key_changes_with_the_images(tiny: Path) -> None:
     "changes",
     [
         {"seed": 7},
-        {"method__temperature": 2.0},
+        {"method__kd_temperature": 2.0},
         {"student__name": "resnet20"},
         {"training__epochs": 9},
         {"data__shots": 5},

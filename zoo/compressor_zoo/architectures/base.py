@@ -29,12 +29,46 @@ class Stage(nn.Sequential):
         return result
 
 
+class Tail(nn.Module):
+    """Layers from a stage's map to one vector: stages, what the family has behind its last one, average pooling.
+
+    Args:
+        stages, rest: the layers. width: D of the vectors (B, D). initialise: sets a layer's first values where they
+            are not torch's own.
+    """
+
+    def __init__(
+        self, stages: Sequence[nn.Module], rest: nn.Module, width: int, initialise: Callable[[nn.Module], None]
+    ) -> None:
+        super().__init__()
+        self.stages = nn.Sequential(*stages)
+        self.rest = rest
+        self.width = width
+        self._initialise = initialise
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw all weights anew, as the family does; from torch's global generator."""
+        for layer in (self.stages, self.rest):
+            for module in layer.modules():
+                draw = getattr(module, "reset_parameters", None)
+                if draw is not None:
+                    draw()
+            layer.apply(self._initialise)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, D) from a map (B, C, H, W), with gradient."""
+        final: Tensor = self.rest(self.stages(x))
+        return final.mean((2, 3))
+
+
 class ZooNetwork(nn.Module):
     """A stem, a few stages, a tail, and a head of global pooling and one linear layer.
 
     The tap protocol is `forward_taps`: one pass gives the maps of the stem and of every stage, and, when asked,
     the same maps as they are before their last activation. A family defines `_stage` (0 is the stem), `_tail`
-    where something stands between the last stage and the head, and `_initialise`.
+    where something stands between the last stage and the head, `_initialise`, and for `make_tail` the making of a
+    stage (`_fresh_stage`) and of that something (`_fresh_rest`).
 
     Attributes:
         feature_info: per map, ``num_chs`` (channels), ``reduction`` (input side over map side, at a 32x32 input)
@@ -166,6 +200,34 @@ class ZooNetwork(nn.Module):
             self.reset_classifier(0, "")
         return taken
 
+    def make_tail(self, stage: int) -> Tail:
+        """Make the layers behind a stage anew, with random weights of their own: a branch off the network's trunk.
+
+        Behind the last stage stands one more of its kind, which keeps the map's size. All weights are drawn from
+        torch's global generator, on the CPU; dropout is left out.
+
+        Args:
+            stage: position in `feature_info`, 0 is the stem.
+
+        Returns:
+            a module from that stage's map (B, C, H, W) to vectors (B, D); its attribute ``width`` is D.
+
+        Raises:
+            ValueError: there is no such stage, or the network was pruned.
+
+        Source: the auxiliary classifiers of Yang et al. 2021, arXiv:2107.13715, without their linear layer.
+        """
+        last = len(self.stage_modules)
+        if self.last_stage < last or not self.has_tail:
+            raise ValueError(f"{type(self).__name__} was pruned: nothing stands behind stage {self.last_stage}")
+        if not 0 <= stage <= last:
+            raise ValueError(f"stage must be in [0, {last}], got {stage}")
+        if stage == last:
+            stages = [self._fresh_stage(last, again=True)]
+        else:
+            stages = [self._fresh_stage(index) for index in range(stage + 1, last + 1)]
+        return Tail(stages, self._fresh_rest(), self.num_features, self._initialise)
+
     def get_classifier(self) -> nn.Module:
         """Return the linear layer, or an identity when there is none."""
         return self.get_submodule(self.classifier_name)
@@ -198,6 +260,19 @@ class ZooNetwork(nn.Module):
     def _tail(self, x: Tensor, noted: Noted) -> Tensor:
         """Return the map that the head takes from the map of the last stage."""
         return x
+
+    def _fresh_stage(self, index: int, *, again: bool = False) -> nn.Module:
+        """Make a module as stage ``index`` >= 1 is; ``again`` to stand behind that stage, where it keeps the size."""
+        raise NotImplementedError
+
+    def _fresh_rest(self) -> nn.Module:
+        """Make a module as `_tail` is."""
+        return nn.Identity()
+
+    def _shape(self, index: int, again: bool) -> tuple[int, int, int]:
+        """Return what makes a stage for `_fresh_stage`: channels of its input, channels of its map, and its stride."""
+        before, own = self.feature_info[index if again else index - 1], self.feature_info[index]
+        return int(before["num_chs"]), int(own["num_chs"]), int(own["reduction"]) // int(before["reduction"])
 
     @staticmethod
     def _initialise(module: nn.Module) -> None:

@@ -92,9 +92,7 @@ class CifarMobileNetV2(ZooNetwork):
         self.blocks = nn.ModuleList()
         width = STEM_WIDTH
         for expansion, channels, depth, stride in GROUPS:
-            first = InvertedResidual(width, channels, stride, expansion)
-            rest = (InvertedResidual(channels, channels, 1, expansion) for _ in range(depth - 1))
-            self.blocks.append(nn.Sequential(first, *rest))
+            self.blocks.append(_group(width, channels, depth, stride, expansion))
             width = channels
         self.conv2 = _conv_bn_relu(width, LAST_WIDTH, kernel=1, stride=1)
         self.classifier = nn.Sequential(nn.Identity())  # its only entry is set with the head
@@ -118,6 +116,18 @@ class CifarMobileNetV2(ZooNetwork):
         result: Tensor = self.conv2(x)
         return result
 
+    def _fresh_stage(self, index: int, *, again: bool = False) -> nn.Sequential:
+        width = self._shape(index, again)[0]
+        groups = []
+        for name in self.stage_modules[index - 1]:
+            expansion, channels, depth, stride = GROUPS[int(name.removeprefix("blocks."))]
+            groups.append(_group(width, channels, depth, 1 if again else stride, expansion))
+            width = channels
+        return nn.Sequential(*groups)
+
+    def _fresh_rest(self) -> nn.Sequential:
+        return _conv_bn_relu(GROUPS[-1][1], LAST_WIDTH, kernel=1, stride=1)
+
     @staticmethod
     def _initialise(module: nn.Module) -> None:
         """Set initial weights as the residual networks do, the classifier's N(0, 0.01 ** 2) with bias 0."""
@@ -133,6 +143,11 @@ def checkpoint_filter_fn(state_dict: Mapping[str, Tensor], model: nn.Module | No
     ``model`` is there because timm hands it to every such filter; it plays no part.
     """
     return {SSKD_KEYS.get(key, key): value for key, value in state_dict.items()}
+
+
+def _group(in_channels: int, channels: int, depth: int, stride: int, expansion: int) -> nn.Sequential:
+    first = InvertedResidual(in_channels, channels, stride, expansion)
+    return nn.Sequential(first, *(InvertedResidual(channels, channels, 1, expansion) for _ in range(depth - 1)))
 
 
 def _conv_bn_relu(in_channels: int, channels: int, *, kernel: int, stride: int) -> nn.Sequential:

@@ -91,6 +91,10 @@ class CifarResNet(ZooNetwork):
         result: Tensor = getattr(self, f"layer{index}")(x, noted)
         return result
 
+    def _fresh_stage(self, index: int, *, again: bool = False) -> Stage:
+        in_channels, channels, stride = self._shape(index, again)
+        return _stack(in_channels, channels, len(getattr(self, f"layer{index}")), stride)
+
 
 def _stack(in_channels: int, channels: int, blocks: int, stride: int) -> Stage:
     return Stage(

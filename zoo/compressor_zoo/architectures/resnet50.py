@@ -76,6 +76,10 @@ class CifarResNet50(ZooNetwork):
         result: Tensor = getattr(self, f"layer{index}")(x, noted)
         return result
 
+    def _fresh_stage(self, index: int, *, again: bool = False) -> Stage:
+        in_channels, channels, stride = self._shape(index, again)
+        return _stack(in_channels, channels // EXPANSION, len(getattr(self, f"layer{index}")), stride)
+
 
 def _stack(in_channels: int, width: int, blocks: int, stride: int) -> Stage:
     rest = (Bottleneck(EXPANSION * width, width, 1) for _ in range(blocks - 1))

@@ -87,14 +87,19 @@ class CifarShuffleNetV1(ZooNetwork):
         result: Tensor = getattr(self, f"layer{index}")(x, noted)
         return result
 
+    def _fresh_stage(self, index: int, *, again: bool = False) -> Stage:
+        in_channels, channels, stride = self._shape(index, again)
+        first_groups = 1 if index == 1 else GROUPS
+        return _stack(in_channels, channels, DEPTHS[index - 1], first_groups=first_groups, stride=stride)
+
     @staticmethod
     def _initialise(module: nn.Module) -> None:
         """Leave torch's own initial weights, as the official code does."""
 
 
-def _stack(in_channels: int, channels: int, depth: int, first_groups: int) -> Stage:
+def _stack(in_channels: int, channels: int, depth: int, first_groups: int, stride: int = 2) -> Stage:
     rest = (ShuffleUnit(channels, channels, 1, GROUPS) for _ in range(depth - 1))
-    return Stage(ShuffleUnit(in_channels, channels, 2, first_groups), *rest)
+    return Stage(ShuffleUnit(in_channels, channels, stride, first_groups), *rest)
 
 
 cifar_shufflenetv1 = variant("cifar_shufflenetv1", CifarShuffleNetV1)

@@ -45,24 +45,24 @@ class SplitBlock(nn.Module):
 
 
 class DownBlock(nn.Module):
-    """Halve the side in two branches (depth-wise and 1x1; 1x1, depth-wise and 1x1), join and shuffle them."""
+    """Two branches (depth-wise and 1x1; 1x1, depth-wise and 1x1) halve the side at stride 2; join and shuffle them."""
 
-    def __init__(self, in_channels: int, channels: int) -> None:
+    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
         super().__init__()
         half = channels // 2
-        self.conv1 = nn.Conv2d(in_channels, in_channels, 3, stride=2, padding=1, groups=in_channels, bias=False)
+        self.conv1 = nn.Conv2d(in_channels, in_channels, 3, stride, padding=1, groups=in_channels, bias=False)
         self.bn1 = nn.BatchNorm2d(in_channels)
         self.conv2 = nn.Conv2d(in_channels, half, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(half)
         self.conv3 = nn.Conv2d(in_channels, half, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(half)
-        self.conv4 = nn.Conv2d(half, half, 3, stride=2, padding=1, groups=half, bias=False)
+        self.conv4 = nn.Conv2d(half, half, 3, stride, padding=1, groups=half, bias=False)
         self.bn4 = nn.BatchNorm2d(half)
         self.conv5 = nn.Conv2d(half, half, 1, bias=False)
         self.bn5 = nn.BatchNorm2d(half)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the shuffled map of half the side."""
+        """Return the shuffled map."""
         left = F.relu(self.bn2(self.conv2(self.bn1(self.conv1(x)))))
         right = F.relu(self.bn3(self.conv3(x)))
         right = F.relu(self.bn5(self.conv5(self.bn4(self.conv4(right)))))
@@ -114,13 +114,21 @@ class CifarShuffleNetV2(ZooNetwork):
     def _tail(self, x: Tensor, noted: Noted) -> Tensor:
         return F.relu(self.bn2(self.conv2(x)))
 
+    def _fresh_stage(self, index: int, *, again: bool = False) -> Stage:
+        in_channels, channels, stride = self._shape(index, again)
+        return _stack(in_channels, channels, DEPTHS[index - 1], stride)
+
+    def _fresh_rest(self) -> nn.Sequential:
+        conv = nn.Conv2d(WIDTHS[-1], LAST_WIDTH, 1, bias=False)
+        return nn.Sequential(conv, nn.BatchNorm2d(LAST_WIDTH), nn.ReLU())
+
     @staticmethod
     def _initialise(module: nn.Module) -> None:
         """Leave torch's own initial weights, as the official code does."""
 
 
-def _stack(in_channels: int, channels: int, depth: int) -> Stage:
-    return Stage(DownBlock(in_channels, channels), *(SplitBlock(channels) for _ in range(depth)))
+def _stack(in_channels: int, channels: int, depth: int, stride: int = 2) -> Stage:
+    return Stage(DownBlock(in_channels, channels, stride), *(SplitBlock(channels) for _ in range(depth)))
 
 
 cifar_shufflenetv2 = variant("cifar_shufflenetv2", CifarShuffleNetV2)

@@ -15,7 +15,7 @@ from compressor_zoo.architectures.base import Noted, ZooNetwork, note, variant
 default_cfgs: dict[str, DefaultCfg] = {}
 
 WIDTHS = (64, 128, 256, 512, 512)
-SMALLEST_POOLED_SIDE = 8  # of the map in front of the fourth pooling
+POOLED_FROM = (None, 0, 0, 0, 8)  # per block, the least side of a map that is pooled in front of it
 
 
 class ConvBlock(nn.Sequential):
@@ -35,12 +35,35 @@ class ConvBlock(nn.Sequential):
         return F.relu(note(x, noted))
 
 
+class PooledBlock(nn.Module):
+    """A block with the max-pooling in front of it, as stages of `CifarVGG.make_tail` have it; see `pool`."""
+
+    def __init__(self, block: ConvBlock, pooled_from: int | None) -> None:
+        super().__init__()
+        self.block = block
+        self.pooled_from = pooled_from
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the activated map of the block."""
+        result: Tensor = self.block(pool(x, self.pooled_from))
+        return result
+
+
+def pool(x: Tensor, pooled_from: int | None) -> Tensor:
+    """Halve height and width by max-pooling if both are at least ``pooled_from``; None: never."""
+    return F.max_pool2d(x, 2) if pooled_from is not None and min(x.shape[-2:]) >= pooled_from else x
+
+
 class CifarVGG(ZooNetwork):
     """Five blocks of 3x3 convolutions; block 0 is the stem and its pre-activation is its map, as in the official code.
 
     Max-pooling halves the side between blocks 0, 1, 2 and 3. Between blocks 3 and 4 the official code pools 64x64
     images only; here it pools whenever the map is at least 8 wide and high. That is the same at 32 and at 64, gives
     images larger than 64 the fifth resolution that the paper has, and lets images from 8x8 upward through.
+
+    `make_tail` follows HSAKD's code, which takes blocks 3 and 4 for one stage: two blocks of their shape stand behind
+    block 4. That code branches off blocks 0, 1, 2 and 4 (``stages`` of its methods names them), and not off block 3,
+    behind which block 4 alone stands here.
     """
 
     paper = "arXiv:1409.1556"
@@ -83,10 +106,17 @@ class CifarVGG(ZooNetwork):
         block = getattr(self, f"block{index}")
         if index == 0:
             return note(block(x), noted)
-        if index < 4 or min(x.shape[-2:]) >= SMALLEST_POOLED_SIDE:
-            x = F.max_pool2d(x, 2)
-        result: Tensor = block(x, noted)
+        result: Tensor = block(pool(x, POOLED_FROM[index]), noted)
         return result
+
+    def _fresh_stage(self, index: int, *, again: bool = False) -> nn.Module:
+        if again:
+            return nn.Sequential(*(ConvBlock(WIDTHS[-1], WIDTHS[-1], self._depth(one)) for one in (index - 1, index)))
+        block = ConvBlock(WIDTHS[index - 1], WIDTHS[index], self._depth(index))
+        return PooledBlock(block, POOLED_FROM[index])
+
+    def _depth(self, index: int) -> int:
+        return sum(isinstance(layer, nn.Conv2d) for layer in getattr(self, f"block{index}"))
 
     @staticmethod
     def _initialise(module: nn.Module) -> None:

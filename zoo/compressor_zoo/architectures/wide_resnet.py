@@ -114,6 +114,13 @@ class CifarWideResNet(ZooNetwork):
     def _tail(self, x: Tensor, noted: Noted) -> Tensor:
         return F.relu(note(self.bn1(x), noted))
 
+    def _fresh_stage(self, index: int, *, again: bool = False) -> WideStage:
+        in_channels, channels, stride = self._shape(index, again)
+        return WideStage(in_channels, channels, len(getattr(self, f"block{index}").layer), stride)
+
+    def _fresh_rest(self) -> nn.Sequential:
+        return nn.Sequential(nn.BatchNorm2d(self.num_features), nn.ReLU())
+
     @staticmethod
     def _initialise(module: nn.Module) -> None:
         """Set initial weights as the residual networks do, the classifier's bias 0."""

@@ -1,0 +1,58 @@
+"""What a measurement leaves: a table on the terminal, and a file that says where it was made."""
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+
+
+def write(name: str, rows: Sequence[Row], file: Path | None, *, ratios: Mapping[str, float]) -> None:
+    """Print the rows as a table and write them, with machine and versions, where ``file`` says."""
+    print(table(rows))
+    if file is not None:
+        document = {"benchmark": name, "ratio": dict(ratios), "rows": list(rows), "where": where()}
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Return rows of the same keys in aligned columns."""
+    if not rows:
+        return "nothing was measured"
+    lines = [list(rows[0]), *([_shown(value) for value in row.values()] for row in rows)]
+    wide = [max(len(line[place]) for line in lines) for place in range(len(lines[0]))]
+    return "\n".join("  ".join(f"{cell:{wide[n]}}" for n, cell in enumerate(line)).rstrip() for line in lines)
+
+
+def where() -> Row:
+    """Describe machine, versions and commit."""
+    import timm
+    import torch
+
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return {
+        "machine": f"{platform.machine()}, {_processor()}, {os.cpu_count()} logical CPUs",
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "timm": timm.__version__,
+        "commit": commit.stdout.strip() or "unknown",
+    }
+
+
+def _processor() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return platform.processor() or "unknown processor"
+    names = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
+    return names[0] if names else "unknown processor"
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,50 @@
+"""What a lane measures while it trains: means over an epoch, kept on the device so that no step waits for them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from compressor.distiller import Terms
+
+
+@dataclass
+class Meter:
+    """Sums of a lane's terms since the epoch began."""
+
+    names: tuple[str, ...] = ()
+    total: Tensor | None = None
+    weight: float = 0.0
+
+    def add(self, terms: Terms, weight: float) -> None:
+        """Add one micro-batch's terms, weighted by its images."""
+        values = torch.stack([value.detach().float() for value in terms.values()]) * weight
+        if self.names != tuple(terms):
+            self.names, self.total, self.weight = tuple(terms), None, 0.0
+        self.total = values if self.total is None else self.total + values
+        self.weight += weight
+
+    def means(self) -> Mapping[str, float]:
+        """Return the mean of each term; empty before the first step."""
+        if self.total is None or self.weight == 0:
+            return {}
+        return dict(zip(self.names, (self.total / self.weight).tolist(), strict=True))
+
+
+@dataclass
+class Notes:
+    """Numbers that a method notes for the log, each with how often it was noted since the epoch began."""
+
+    totals: dict[str, Tensor] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def add(self, name: str, value: Tensor) -> None:
+        """Add a 0-d number."""
+        number = value.detach().float()
+        self.totals[name] = self.totals[name] + number if name in self.totals else number
+        self.counts[name] = self.counts.get(name, 0) + 1
+
+    def means(self) -> Mapping[str, float]:
+        """Return the mean of each number over the times it was noted."""
+        return {name: float(total) / self.counts[name] for name, total in self.totals.items()}

@@ -1,0 +1,22 @@
+"""One fork server a test process, and places in memory to run in."""
+
+from collections.abc import Iterator
+
+import pytest
+from fault_client import Server
+from fault_runs import Stage, memory_folder
+
+
+@pytest.fixture(scope="session")
+def fork_server() -> Iterator[Server]:
+    """The process that forks a child for each command."""
+    made = Server()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def stage(fork_server: Server) -> Iterator[Stage]:
+    """Places to run in; gone after the module."""
+    with memory_folder() as root:
+        yield Stage(fork_server, root)

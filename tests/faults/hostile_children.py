@@ -1,0 +1,132 @@
+"""What the fork server's children do for the rows of hostile files: commands under a `watch`, one after the other."""
+
+import io
+import json
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout, suppress
+from pathlib import Path
+from typing import Any
+
+from watch import TOKEN, Forbidden, Watch
+
+ANSWERS = "answers.json"
+_SECONDS = 30
+
+
+class Hanging(BaseException):
+    """A command did not end."""
+
+
+def commands(
+    cases: Sequence[Mapping[str, Any]],
+    warm: Sequence[Sequence[str]] = (),
+    secret: str | None = None,
+    writable: Sequence[str] = (),
+    watched: bool = True,
+    seconds: float = 0,
+) -> int:
+    """Run command lines and write down what became of each: ``label, exit, said, seen, seconds``.
+
+    Args:
+        cases: each with ``label``, ``arguments``, and ``remove``: what to remove afterwards, so that the next finds the
+            place as it was. warm: command lines that are run before anything is watched, so that all is imported.
+        secret, writable: see `Watch`; the working folder is always writable.
+        watched: False for inputs that cannot hold code.
+    """
+    from compressor.cli.main import main
+
+    del seconds  # the test's patience
+    for arguments in warm:
+        _said(lambda arguments=arguments: main(arguments))  # type: ignore[misc]  # mypy cannot type the default
+    watch = None
+    if watched:
+        _plant_module()
+        watch = Watch([Path.cwd(), *map(Path, writable)], None if secret is None else Path(secret))
+    answers = []
+    for case in cases:
+        answers.append(_answer(case, lambda case=case: main(case["arguments"]), watch))  # type: ignore[misc]  # as above
+        for name in case.get("remove", ()):
+            _remove(Path(name))
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    Path(ANSWERS).write_text(json.dumps({"answers": answers, "memory": memory}))
+    return 0
+
+
+def unsafe(cases: Sequence[Mapping[str, Any]], seconds: float = 0) -> int:
+    """Read payloads as they want to be read, to see that they are alive and the watch is not blind.
+
+    Args:
+        cases: each with ``label``, ``path`` and ``reader``: ``torch`` or ``pickle``.
+    """
+    import pickle
+
+    import torch
+
+    del seconds
+    readers = {
+        "torch": lambda path: torch.load(path, weights_only=False),
+        "pickle": lambda path: pickle.loads(path.read_bytes()),
+    }
+    _plant_module()
+    watch = Watch([Path.cwd()], overlooked="pickle.find_class")
+    answers = []
+    for case in cases:
+        reader, path = readers[case["reader"]], Path(case["path"])
+        answers.append(_answer(case, lambda reader=reader, path=path: reader(path), watch))  # type: ignore[misc]  # as above
+    Path(ANSWERS).write_text(json.dumps({"answers": answers, "memory": 0}))
+    return 0
+
+
+def _plant_module() -> None:
+    """Make the module that payloads import, so that an import of it would succeed, and be seen."""
+    Path(f"{TOKEN}.py").write_text("ran = True\n")
+    sys.path.insert(0, str(Path.cwd()))
+
+
+def _answer(case: Mapping[str, Any], act: Callable[[], Any], watch: Watch | None) -> dict[str, Any]:
+    began = time.monotonic()
+    seen: list[str] = []
+    if watch is None:
+        code, said = _said(act)
+    else:
+        with watch.armed() as seen:
+            code, said = _said(act)
+    spent = time.monotonic() - began
+    return {"label": case["label"], "exit": code, "said": said, "seen": seen, "seconds": spent}
+
+
+def _said(act: Callable[[], Any]) -> tuple[int, str]:
+    """Return the exit code and both streams; -1 when it was forbidden, -2 when it hung, -3 for any other exception."""
+    said = io.StringIO()
+    signal.signal(signal.SIGALRM, _too_long)
+    signal.alarm(_SECONDS)
+    try:
+        with redirect_stdout(said), redirect_stderr(said):
+            code = act()
+        return (code if isinstance(code, int) else 0), said.getvalue()
+    except Forbidden as cause:
+        return -1, f"{said.getvalue()}{cause}"
+    except Hanging:
+        return -2, f"{said.getvalue()}hung"
+    except Exception as cause:  # noqa: BLE001  # told to the test
+        return -3, f"{said.getvalue()}{type(cause).__name__}: {cause}"
+    finally:
+        signal.alarm(0)
+
+
+def _too_long(*_: Any) -> None:
+    raise Hanging
+
+
+def _remove(path: Path) -> None:
+    import shutil
+
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        with suppress(FileNotFoundError):
+            path.unlink()
