@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import os
+import re
 import sys
 import textwrap
 from collections.abc import Callable, Mapping
@@ -15,6 +16,8 @@ from compressor.errors import StorageError
 
 _RED, _YELLOW, _DIM, _PLAIN = "\x1b[1;31m", "\x1b[1;33m", "\x1b[2m", "\x1b[0m"
 _LONGEST = 200
+_LONGEST_MESSAGE = 2000
+_CONTROLS = re.compile(r"\x1b(?!\[[0-9;]*m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f]")  # but tab, line end, colours
 
 
 class Output:
@@ -83,11 +86,12 @@ class Output:
 
     def result(self, text: str) -> None:
         """Write a result on stdout."""
-        _write(self._stdout, text + "\n", must_arrive=True)
+        _write(self._stdout, _harmless(text) + "\n", must_arrive=True)
 
     def document(self, value: Mapping[str, Any]) -> None:
         """Write the one JSON document of ``--json``; numbers that are not finite become null."""
-        self.result(json.dumps(_finite(value), ensure_ascii=False, default=str, allow_nan=False))
+        text = json.dumps(_finite(value), ensure_ascii=False, default=str, allow_nan=False)
+        _write(self._stdout, text + "\n", must_arrive=True)
 
     def dim(self, text: str) -> str:
         """Return text that is less important."""
@@ -97,6 +101,7 @@ class Output:
         return f"{color}{text}{_PLAIN}" if self.colored else text
 
     def _to_stderr(self, text: str) -> None:
+        text = _harmless(text)
         if self.above is not None:
             self.above(text)
         elif self.terminal:
@@ -144,7 +149,13 @@ def _fitting(line: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+    words = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+    return words if len(words) <= _LONGEST_MESSAGE else f"{words[:_LONGEST_MESSAGE]} ..."
+
+
+def _harmless(text: str) -> str:
+    """Replace what would move a terminal's cursor or change its settings: names out of files may hold it."""
+    return _CONTROLS.sub("?", text)
 
 
 def _place(trace: str) -> str:

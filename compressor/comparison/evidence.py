@@ -13,7 +13,8 @@ from torch import Tensor
 from compressor.comparison.calibration import fit_temperature
 from compressor.engine.evaluate import Predictions
 from compressor.engine.history import read_run
-from compressor.storage import read_json, read_tensors
+from compressor.errors import InputError
+from compressor.storage import join_inside, read_json, read_tensors
 
 Whole = NDArray[np.int64]
 _WEIGHTS = "model.safetensors"
@@ -55,7 +56,7 @@ class Evidence:
     @property
     def right(self) -> NDArray[np.bool_]:
         """(n,): whether the student is right about each test image."""
-        return self.chosen == self.labels
+        return np.asarray(self.chosen == self.labels)
 
     def class_name(self, number: int) -> str:
         """Name a class, by its number where the names are not known."""
@@ -70,10 +71,12 @@ def read_evidence(folder: Path) -> Evidence | None:
     Raises:
         InputError: a file is damaged. StorageError: it could not be read.
     """
-    answers = folder / "test.safetensors"
+    answers = join_inside(folder, "test.safetensors")
     if not answers.is_file():
         return None
     tensors = read_tensors(answers)
+    if fault := _fault(tensors):
+        raise InputError(f"{answers} is damaged: {fault}")
     confidence, chosen = tensors["logits"].double().softmax(1).max(1)
     temperature, scaled_error = _calibrated(tensors)
     status = read_run(folder)
@@ -94,6 +97,34 @@ def read_evidence(folder: Path) -> Evidence | None:
     )
 
 
+def _fault(tensors: Mapping[str, Tensor]) -> str | None:
+    """Say what keeps the tensors from being a run's answers, None for nothing: they may be a stranger's."""
+    for prefix in ("", "val_") if "val_logits" in tensors else ("",):
+        logits, labels = tensors.get(f"{prefix}logits"), tensors.get(f"{prefix}labels")
+        if logits is None or logits.dim() != 2 or 0 in logits.shape or not logits.is_floating_point():
+            return f"{prefix}logits are no table of numbers"
+        if not bool(logits.isfinite().all()):
+            return f"{prefix}logits are not finite"
+        if labels is None or not _classes(labels, len(logits), logits.shape[1]):
+            return f"{prefix}labels are not a class for each image"
+    count, classes = tensors["logits"].shape
+    taught, index, images = (tensors.get(name) for name in ("teacher_classes", "worst_index", "worst_images"))
+    if taught is not None and not _classes(taught, count, classes):
+        return "teacher_classes are not a class for each image"
+    if index is None:
+        return None
+    pictures = images is not None and images.dim() == 4 and images.dtype == torch.uint8 and images.shape[1] in (1, 3)
+    if images is None or not pictures or max(images.shape[2:]) > 256 or not _classes(index, len(images), count):
+        return "worst_images are no small pictures of test images"
+    return None
+
+
+def _classes(numbers: Tensor, count: int, below: int) -> bool:
+    """Say whether these are ``count`` whole numbers in [0, below)."""
+    whole = not numbers.is_floating_point() and not numbers.is_complex() and numbers.shape == (count,)
+    return whole and bool(((numbers >= 0) & (numbers < below)).all())
+
+
 def _calibrated(tensors: Mapping[str, Tensor]) -> tuple[float | None, float | None]:
     if "val_logits" not in tensors:
         return None, None
@@ -103,9 +134,10 @@ def _calibrated(tensors: Mapping[str, Tensor]) -> tuple[float | None, float | No
 
 
 def _class_names(folder: Path) -> tuple[str, ...]:
-    config = folder / "student" / "config.json"
-    names = read_json(config).get("label_names") if config.is_file() else None
-    return tuple(str(name) for name in names or ())
+    file = join_inside(folder, "student/config.json")
+    config = read_json(file) if file.is_file() else None
+    names = config.get("label_names") if isinstance(config, dict) else None
+    return tuple(str(name) for name in names) if isinstance(names, list) else ()
 
 
 def _worst(tensors: Mapping[str, Tensor], confidence: Tensor, chosen: Tensor) -> list[WorstError]:

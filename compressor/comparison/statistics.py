@@ -74,13 +74,14 @@ def _differences(paired: Mapping[str, Sequence[float]]) -> dict[str, Difference]
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Correct p-values for their number by Holm's step-down procedure (Holm 1979), as statsmodels does."""
-    if not p_values:
-        return {}
-    from statsmodels.stats.multitest import multipletests  # takes a second to import
-
-    corrected = multipletests(list(p_values.values()), method="holm")[1]
-    return {name: float(value) for name, value in zip(p_values, corrected, strict=True)}
+    """Correct p-values for their number by Holm's step-down procedure (Holm 1979)."""
+    ordered = sorted(p_values, key=lambda name: p_values[name])
+    corrected: dict[str, float] = {}
+    largest = 0.0
+    for place, name in enumerate(ordered):
+        largest = max(largest, min(1.0, (len(ordered) - place) * p_values[name]))
+        corrected[name] = largest
+    return corrected
 
 
 def pairwise(methods: Mapping[str, Mapping[int, float]]) -> dict[tuple[str, str], Difference]:

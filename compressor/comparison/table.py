@@ -174,7 +174,7 @@ def _method_row(
         **_difference(compared),
         image_interval=over_images if compared is not None else None,
         **_equal(method, views, by_method),
-        **{key: _mean(results, "metrics", key) for key in ("agreement", "teacher_kl", "cka", "ece")},
+        **_closeness(results),
         ece_scaled=_evidence_mean(cells, lambda seen: seen.scaled_error),
         temperature=_evidence_mean(cells, lambda seen: seen.temperature),
         **_worth(results[0]["student"], cells),
@@ -189,8 +189,8 @@ def _method_row(
     )
 
 
-def _accuracies(results: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-    found: dict[str, float | None] = {}
+def _accuracies(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
     for name, key in (("top1", "top1"), ("last", "top1_last"), ("best", "top1_best")):
         values = [float(result["metrics"][key]) for result in results if key in result["metrics"]]
         summary = summarise(values) if len(values) == len(results) else None
@@ -199,6 +199,10 @@ def _accuracies(results: Sequence[Mapping[str, Any]]) -> dict[str, float | None]
             f"{name}_sd": None if summary is None else summary.deviation,
         }
     return found
+
+
+def _closeness(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {key: _mean(results, "metrics", key) for key in ("agreement", "teacher_kl", "cka", "ece")}
 
 
 def _difference(compared: Difference | None) -> dict[str, Any]:

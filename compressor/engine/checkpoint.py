@@ -106,7 +106,9 @@ class Checkpoints:
         """Return tensors and plain values of a whole checkpoint, with what else its bits hang on (threads, plain)."""
         path = self._folder / place.folder_name
         manifest = verify_folder(path)
-        plain = dict(read_json(path / "state.json"))
+        plain = read_json(path / "state.json")
+        if not isinstance(plain, dict):
+            raise InputError(f"{path} is damaged: its state is no table", hint="--fresh starts again")
         plain |= {key: manifest.extra.get(key) for key in ("threads", "plain")}
         return read_tensors(path / "lane.safetensors"), plain
 

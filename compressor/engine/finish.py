@@ -100,9 +100,9 @@ class Finisher:
             "environment": environment(),
             "warnings": seat.warnings,
         }
-        seat.log.result(document)
         if seat.checkpoints is not None:
-            seat.checkpoints.keep_newest()
+            seat.checkpoints.keep_newest()  # before the result: a run that has one is never tidied again
+        seat.log.result(document)
         return RunResult(document, net)
 
     def _selected(self, seat: Seat, config: RunConfig) -> nn.Module:

@@ -13,11 +13,11 @@ def arrange(net: nn.Module, device: torch.device) -> nn.Module:
     convolutions = [module for module in net.modules() if isinstance(module, nn.Conv2d)]
     dense = all(module.groups == 1 for module in convolutions)
     if convolutions and (dense or device.type == "cuda"):
-        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack this form
+        net.to(memory_format=torch.channels_last)
     return net
 
 
 def plainly_arranged(net: nn.Module) -> nn.Module:
     """Lay a network out as files and other programs expect it, in place."""
-    net.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # as above
+    net.to(memory_format=torch.contiguous_format)
     return net

@@ -145,7 +145,8 @@ class _Embedding(nn.Module):
         self.tapped = TappedModel(net, owner="network")
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.tapped(images, Wanted(embedding=True)).embedding
+        embedding: Tensor = self.tapped(images, Wanted(embedding=True)).embedding
+        return embedding
 
 
 def worst_errors(seen: Predictions, split: Split) -> dict[str, Tensor]:
@@ -179,7 +180,7 @@ def images_shown(lane: Lane, train: int, teacher_train: int) -> dict[str, Any]:
         train: images the student learns from. teacher_train: those that products of the teacher learn from.
     """
     everything = type(lane.module.distiller).needs_for(lane.module.distiller.config)
-    phases = []
+    phases: list[dict[str, Any]] = []
     for phase in lane.phases:
         needs: Needs = phase.needs or everything
         epochs = schedule_of(lane.training, phase.schedule).epochs
@@ -195,8 +196,8 @@ def images_shown(lane: Lane, train: int, teacher_train: int) -> dict[str, Any]:
                 "artefact": phase.artefact,
             }
         )
-    totals = {key: sum(int(phase[key]) for phase in phases) for key in ("images", "teacher_images")}
-    return {**totals, "views": max(int(phase["views"]) for phase in phases), "phases": phases}
+    totals = {key: sum(phase[key] for phase in phases) for key in ("images", "teacher_images")}
+    return {**totals, "views": max(phase["views"] for phase in phases), "phases": phases}
 
 
 def other_epoch(seat: Seat, split: Split, select: str) -> Predictions | None:

@@ -60,6 +60,8 @@ def restore(lane: Lane, tensors: dict[str, Tensor], plain: dict[str, Any]) -> No
 
 def _restore(lane: Lane, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
     lane.position = Position(int(plain["phase"]), int(plain["step"]))
+    if min(lane.position.phase, lane.position.step) < 0:
+        raise ValueError(f"{lane.position} lies before the start")
     if lane.position.phase >= len(lane.phases) or lane.phase.name != plain["phase_name"]:
         raise InputError(f"checkpoint is in phase {plain['phase_name']!r}, which {lane.name} does not have")
     lane.begin()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from compressor.errors import InputError, StorageError, UsageError
 from compressor.storage.failures import storage_error, storage_errors
-from compressor.storage.names import is_temporary, refuse_links, require_file, temporary_name
+from compressor.storage.names import is_temporary, refuse_links, require_file, require_regular, temporary_name
 from compressor.storage.operations import operations
 
 _BLOCK = 1 << 20
@@ -91,6 +91,7 @@ def append_line(path: str | Path, text: str, *, sync: bool = False) -> None:
     with _saving(path, None, len(line)):
         descriptor = disk.open_append(path)
         try:
+            require_regular(descriptor, path)
             size = os.fstat(descriptor).st_size
             whole = _length_of_whole_lines(descriptor, size)
             if whole != size:

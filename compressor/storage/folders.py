@@ -13,7 +13,7 @@ from compressor.storage.operations import operations
 
 
 def ensure_folder(path: str | Path) -> Path:
-    """Make a folder and its missing parents with the mode of the umask; return it as a Path.
+    """Make a folder and its missing parents with the mode of the umask, names synced; return it as a Path.
 
     Raises:
         StorageError: A file or a dangling link is in the way, or the system refuses.
@@ -28,6 +28,7 @@ def ensure_folder(path: str | Path) -> Path:
             except FileExistsError as cause:
                 if not place.is_dir():  # else another process made it in between
                     raise StorageError(_in_the_way(place)) from cause
+            operations().sync_folder(place.parent)  # or all that is written into it may be lost with its name
     return path
 
 
@@ -90,6 +91,17 @@ def remove_stale(folder: str | Path, *, owner: bool = False) -> int:
     return removed
 
 
+def clear_beside(path: Path) -> None:
+    """Remove what dead processes of this machine left in the folder of ``path`` itself, as far as the system lets us.
+
+    Nobody's lock covers such a folder, the user's own or the cache, so only what is surely dead goes.
+    """
+    with suppress(OSError):  # it may not be readable, or another process clears up as well
+        for left in path.parent.iterdir():
+            if is_stale(left.name, owner=False):
+                _remove(left)
+
+
 def replace_folder(
     path: str | Path, fill: Callable[[Path], None], *, replace: bool = False, what: str | None = None
 ) -> None:
@@ -101,6 +113,7 @@ def replace_folder(
     refuse_links(path)
     if os.path.lexists(path) and not replace:
         raise StorageError(f"{path} is already there", hint="choose another name, or set it aside")
+    clear_beside(path)
     temporary = temporary_name(path)
     try:
         operations().make_folder(temporary)

@@ -5,7 +5,6 @@ import fcntl
 import json
 import os
 import weakref
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -14,8 +13,8 @@ from typing import Self
 from compressor.errors import StorageError
 from compressor.storage.failures import free_bytes, readable_bytes, storage_errors
 from compressor.storage.files import append_line
-from compressor.storage.folders import remove_stale
-from compressor.storage.names import guard, is_stale, temporary_name, unguard
+from compressor.storage.folders import clear_beside, remove_stale
+from compressor.storage.names import guard, require_regular, temporary_name, unguard
 from compressor.storage.operations import operations
 
 LOCK_FILE = "run.lock"
@@ -47,6 +46,7 @@ class RunLock:
         with storage_errors("locking", path):
             descriptor = operations().open_append(path)
             try:
+                require_regular(descriptor, path)
                 self._lock(descriptor)
                 self._check_place(descriptor)
                 self._guarded = guard(self.folder)
@@ -116,10 +116,11 @@ class RunLock:
 
 def is_in_use(folder: str | Path) -> bool:
     """Tell whether another process holds the lock of a folder at this moment; nothing is written."""
-    try:
-        descriptor = os.open(Path(folder) / LOCK_FILE, os.O_RDONLY)
-    except FileNotFoundError:
-        return False
+    path = Path(folder) / LOCK_FILE
+    with storage_errors("reading", path):
+        if not path.is_file() or path.is_symlink():
+            return False
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -181,21 +182,13 @@ def _check_way(folder: Path) -> None:
 def _check_writable(place: Path, folder: Path) -> None:
     probe = temporary_name(place / "probe")
     with storage_errors("trying to write below", folder):
-        _clear_probes(place)
+        clear_beside(probe)
         descriptor = operations().create(probe)
         try:
             operations().write(descriptor, b"x")
         finally:
             operations().close(descriptor)
             operations().unlink(probe)
-
-
-def _clear_probes(place: Path) -> None:
-    """Remove what processes left that died just while they tried; nobody's lock covers this folder."""
-    with suppress(OSError):  # it may not be readable, or another process clears up as well
-        for left in place.iterdir():
-            if is_stale(left.name, owner=False) and left.is_file():
-                operations().unlink(left)
 
 
 def _owner(descriptor: int) -> str:
@@ -206,7 +199,7 @@ def _owner(descriptor: int) -> str:
         now = datetime.now()
         since = f"{started:%H:%M}" if started.date() == now.date() else f"{started:%Y-%m-%d %H:%M}"
         return f" by process {int(owner['pid'])} on {owner['host']} since {since}"
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return " by another process"
 
 

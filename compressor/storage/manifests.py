@@ -111,7 +111,7 @@ def read_manifest(path: str | Path) -> Manifest:
     value = read_json(file)
     try:
         return _from_json(value)
-    except (KeyError, TypeError, ValueError, AttributeError) as cause:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as cause:
         raise InputError(f"{file} is damaged: {cause}") from cause
 
 
@@ -152,4 +152,6 @@ def _from_json(value: Any) -> Manifest:
     files = {name: FileEntry(entry["size"], entry["sha256"]) for name, entry in value["files"].items()}
     if any(type(entry.size) is not int or not _SHA256.fullmatch(entry.sha256) for entry in files.values()):
         raise ValueError("a size or a checksum is malformed")
+    if not isinstance(value["extra"], dict):
+        raise TypeError("extra is no table")
     return Manifest(files, version, value["config_sha256"], value["extra"])

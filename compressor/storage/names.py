@@ -2,7 +2,9 @@
 
 import itertools
 import os
+import stat
 import zlib
+from functools import cache
 from pathlib import Path, PurePosixPath
 
 from compressor.errors import InputError, StorageError
@@ -24,6 +26,12 @@ def require_file(path: Path) -> None:
     if path.is_symlink() and reason == "does not exist":
         reason = f"is a link to nowhere ({path.readlink()})"
     raise InputError(f"{path} {reason}")
+
+
+def require_regular(descriptor: int, path: Path) -> None:
+    """Raise StorageError unless an open file is a regular one: a pipe has no reader, and waits for it."""
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise StorageError(f"{path} is not a regular file, so nothing can be kept in it", hint="remove it")
 
 
 def temporary_name(path: Path) -> Path:
@@ -111,8 +119,14 @@ def _is_alive(number: int) -> bool:
     return True
 
 
+@cache
 def _host_tag() -> str:
-    return f"{zlib.crc32(os.uname().nodename.encode()):08x}"
+    """Name the machine, and the set of process numbers on it: containers may share a name and a disk but not those."""
+    try:
+        numbers = os.readlink("/proc/self/ns/pid")  # noqa: PTH115  # it leads to no path
+    except OSError:
+        numbers = ""
+    return f"{zlib.crc32(f'{os.uname().nodename}{numbers}'.encode()):08x}"
 
 
 def _absolute(path: Path) -> Path:

@@ -119,7 +119,7 @@ def check_branches(network: NetworkSpec, stages: Sequence[int]) -> None:
         UnsupportedPair: a tail of the network cannot be made.
     """
     with torch.random.fork_rng(devices=[]):
-        for stage in {min(stages), max(stages)}:
+        for stage in sorted({min(stages), max(stages)}):
             network.make_tail(stage)
 
 

@@ -37,16 +37,17 @@ class HSAKDConfig(Lesson):
     branch_temperature: float = 3.0  # > 0, of the joint distributions
     stages: str | None = None  # student:teacher such as "1:1,2:3" (the stem is 0); None: by depth and stride
     branch_epochs: int = 100  # >= 0, of the teacher's branches (frozen)
-    branch_milestones: tuple[float, ...] = (0.3, 0.6, 0.9)  # shares of these at which the rate falls tenfold
+    branch_lr: float = 0.05  # > 0, of the teacher's branches (frozen)
+    branch_milestones: tuple[float, ...] = (0.3, 0.6, 0.9)  # shares of their epochs at which the rate falls tenfold
     teacher_epochs: int = 240  # >= 0, of teacher and branches together (joint)
-    teacher_milestones: tuple[float, ...] = (0.625, 0.75, 0.875)  # shares of these at which the rate falls tenfold
-    teacher_lr: float = 0.05  # > 0, in either variant
+    teacher_lr: float = 0.05  # > 0, of teacher and branches together (joint)
+    teacher_milestones: tuple[float, ...] = (0.625, 0.75, 0.875)  # shares of these epochs, likewise
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_ranges(
             self,
-            positive=("branch_temperature", "teacher_lr"),
+            positive=("branch_temperature", "branch_lr", "teacher_lr"),
             not_negative=("ce_weight", "kd_weight", "branch_weight", "branch_epochs", "teacher_epochs"),
         )
         for name in ("branch_milestones", "teacher_milestones"):
@@ -90,21 +91,31 @@ class HSAKD(Distiller[HSAKDConfig]):
 
     def phases(self) -> Sequence[Phase]:
         """Return the teacher's phase, whose product belongs to the teacher, and the student's."""
+        first = self._branch_phase() if self.config.variant == "frozen" else self._teacher_phase()
+        return (first, Phase(name="student", trains=("student", "student_branches"), terms=self.terms))
+
+    def _branch_phase(self) -> Phase:
         config = self.config
-        frozen = config.variant == "frozen"
-        epochs = config.branch_epochs if frozen else config.teacher_epochs
-        milestones = config.branch_milestones if frozen else config.teacher_milestones
-        return (
-            Phase(
-                name="branches" if frozen else "teacher",
-                trains=("teacher_branches",) if frozen else ("teacher", "teacher_branches"),
-                terms=self.branch_terms if frozen else self.teacher_terms,
-                schedule=Schedule(epochs=epochs, lr=config.teacher_lr, milestones=milestones, decay=0.1),
-                runs_student=False,
-                artefact=True,
-                artefact_settings=("stages",),
-            ),
-            Phase(name="student", trains=("student", "student_branches"), terms=self.terms),
+        return Phase(
+            name="branches",
+            trains=("teacher_branches",),
+            terms=self.branch_terms,
+            schedule=Schedule(epochs=config.branch_epochs, lr=config.branch_lr, milestones=config.branch_milestones),
+            runs_student=False,
+            artefact=True,
+            artefact_settings=("stages",),
+        )
+
+    def _teacher_phase(self) -> Phase:
+        config = self.config
+        return Phase(
+            name="teacher",
+            trains=("teacher", "teacher_branches"),
+            terms=self.teacher_terms,
+            schedule=Schedule(epochs=config.teacher_epochs, lr=config.teacher_lr, milestones=config.teacher_milestones),
+            runs_student=False,
+            artefact=True,
+            artefact_settings=("stages",),
         )
 
     def plan(self) -> Sequence[Link]:

@@ -35,7 +35,7 @@ class KDSVDConfig(Supervision):
 
 
 class KDSVD(Distiller[KDSVDConfig]):
-    """Lee, Kim and Song, ECCV 2018 (self-supervised knowledge distillation using SVD); needs maps of equal widths."""
+    """Lee, Kim and Song, ECCV 2018, arXiv:1807.06819 (self-supervised, using SVD); needs maps of equal widths."""
 
     name = "kdsvd"
     Config = KDSVDConfig

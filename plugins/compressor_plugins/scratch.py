@@ -19,7 +19,7 @@ class ScratchConfig:
 
 
 class Scratch(Distiller[ScratchConfig]):
-    """Labels alone, by cross entropy; needs no teacher."""
+    """Labels alone, smoothed if asked (Szegedy et al. 2016, arXiv:1512.00567, section 7); needs no teacher."""
 
     name = "scratch"
     Config = ScratchConfig

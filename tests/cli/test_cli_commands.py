@@ -18,15 +18,24 @@ RESULT: dict[str, Any] = {
     "exit": 0,
     "run": "runs/x",
     "method": "kd",
+    "seed": 0,
+    "config_sha256": "0" * 64,
     "metrics": {"top1": 84.94, "teacher_top1": 91.8, "agreement": 88.2, "ece": 0.0312},
     "student": {
         "folder": "runs/x/student",
+        "name": "resnet10t",
+        "macs": 1_100_000_000,
         "load": "timm.create_model('local-dir:runs/x/student', pretrained=True)",
         "parameters": 5_000_000,
         "latency_ms": {"median": 7.94, "threads": 2, "runs": 200},
     },
-    "teacher": {"parameters": 21_300_000, "latency_ms": {"median": 24.1}},
-    "cost": {"train_seconds": 500.0, "peak_bytes": 1.1e9},
+    "teacher": {
+        "name": "resnet34",
+        "parameters": 21_300_000,
+        "macs": 3_700_000_000,
+        "latency_ms": {"median": 24.1},
+    },
+    "cost": {"train_seconds": 500.0, "peak_bytes": 1.1e9, "views": 1},
 }
 
 
@@ -182,7 +191,8 @@ def test_compare_prints_full_values_for_programs(compress: Any, calls: list[Any]
     )
     assert dict(zip(header, teacher, strict=True))["difference"] == ""
     assert dict(zip(header, failed, strict=True))["reason"] == "loss became NaN at step 3"
-    assert said.err.splitlines()[-2:] == ["kd has the highest mean top-1.", "table: compare-x/table.csv"]
+    places = "report: compare-x/report.html   table: compare-x/table.csv"
+    assert said.err.splitlines()[-2:] == ["kd has the highest mean top-1.", places]
 
 
 def test_compare_prints_a_table_for_eyes_that_fits_80_columns(compress: Any, calls: list[Any]) -> None:
@@ -265,6 +275,15 @@ def test_show_tells_state_curve_and_the_command_that_goes_on(compress: Any, tmp_
         "command": "compress distill -m kd",
         "began": "2026-11-20T14:44:01Z",
         "host": "node3",
+        "config": {
+            "seed": 0,
+            "teacher": {"name": "resnet34"},
+            "student": {"name": "resnet10t"},
+            "data": {},
+            "method": {"name": "kd", "settings": {}},
+            "training": {"epochs": 3, "batch_size": 50, "select": "last"},
+        },
+        "config_sha256": "0" * 64,
     }
     (run / "run.json").write_text(json.dumps(described))
     accuracies = [10.0, 50.0, 90.0]

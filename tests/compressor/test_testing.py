@@ -390,6 +390,31 @@ def test_a_plan_names_places_and_counts_parameters(link: Any, message: str) -> N
     assert messages(Planned)[0].startswith(message)
 
 
+@pytest.mark.parametrize("shared_crop", [False, True])
+def test_views_of_one_crop_are_views_like_others(shared_crop: bool) -> None:
+    class Turning(Plain):
+        needs = Needs(views=Rotations(4, shared_crop=shared_crop))
+
+        def terms(self, batch: Batch, student: ModelOutput, teacher: ModelOutput) -> Terms:
+            assert student.logits.shape[0] == teacher.logits.shape[0] == 4 * len(batch.labels)
+            return {"mse": F.mse_loss(student.logits, teacher.logits.detach())}
+
+    assert check_distiller(Turning) == []
+
+
+def test_a_phase_that_trains_nothing_is_found() -> None:
+    class Idle(Plain):
+        def __init__(self, config: PlainConfig, pair: Pair) -> None:
+            super().__init__(config, pair)
+            self.scale = nn.ReLU()
+
+        def phases(self) -> Sequence[Phase]:
+            first = Phase(name="first", trains=("scale",), terms=self.terms)
+            return (first, Phase(name="student", trains=("student",), terms=self.terms))
+
+    assert messages(Idle) == ["phase 'first' trains nothing: its modules have no parameters"]
+
+
 def test_views_that_are_not_views_are_found() -> None:
     class Mirrored(Views):
         def transform(self, images: Tensor, view: int) -> Tensor:
@@ -551,7 +576,7 @@ def test_what_is_published_with_extras_shares_the_students_parameters_answers_an
 
     class Unplain(WithWhole):
         def export(self, student: nn.Module) -> nn.Module:
-            return Whole(student, self.head, head=self.head)
+            return Whole(student, self.head, body=self.head)
 
     class Nothing(WithWhole):
         def export(self, student: nn.Module) -> Any:

@@ -1,11 +1,8 @@
 """What the children of the fork server do: a command of ours, with a disk, a clock or a listener that plays tricks."""
 
-import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import fault_server
@@ -15,14 +12,31 @@ import compressor.engine.finish
 import compressor.engine.runs
 import compressor.publishing.folder
 import compressor.publishing.republish
-from compressor.cli.main import main
+from compressor import registry
+from compressor.cli.main import application, main
+from compressor.config.layers import Layer, resolve
 from compressor.engine.evaluate import latencies
+from compressor.engine.finish import Finisher
 from compressor.engine.pace import Pace
 from compressor.engine.session import Seat
 from compressor.events import EpochDone, Event, PhaseStarted, Saved
+from compressor.models.catalogue import resolve_name
+from compressor.models.create import build
 from compressor.storage import replaced_operations
 
 SAVE_EVERY = 4
+
+
+def warm() -> None:
+    """Do once, before any child is forked, what every command does first; nothing is computed that needs a gradient."""
+    application()
+    for group in (registry.METHODS, registry.ARCHITECTURES):
+        registry.names(group)
+    config = resolve([Layer("test", {"teacher.name": "resnet8", "student.name": "resnet8"})]).config
+    name = resolve_name(config.student.name, role="student")
+    for method in ("scratch", "kd", "sskd"):
+        registry.load_method(method)
+    build(name, num_classes=10, image_size=8, pretrained=False)
 
 
 def compress(
@@ -36,7 +50,8 @@ def compress(
     """
     hurry(save_every)
     if tell:
-        Seat.tell = _telling(Seat.tell)  # type: ignore[method-assign]  # the only place every event passes
+        Seat.tell = _telling(Seat.tell)  # type: ignore[method-assign]  # what happens to a lane passes here
+        Finisher.finish = _finishing(Finisher.finish)  # type: ignore[method-assign]
     with nullcontext() if disk is None else replaced_operations(disk_of(**disk)) as operations:
         code = main(args)
     if disk is not None:
@@ -58,6 +73,16 @@ def _telling(tell: Any) -> Any:
         words = _words(event)
         if words is not None:
             fault_server.say(words)
+
+    return wrapped
+
+
+def _finishing(finish: Any) -> Any:
+    def wrapped(finisher: Finisher, seat: Seat, *rest: Any) -> Any:
+        fault_server.say(f"finishing {seat.lane.name}")
+        result = finish(finisher, seat, *rest)
+        fault_server.say(f"done {seat.lane.name}")
+        return result
 
     return wrapped
 

@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,17 @@ class Child:
         """Wait until it has said ``words``, or has ended; tells whether it said so."""
         self._server.until(lambda: words in self.said or self.status is not None, seconds, self)
         return words in self.said
+
+    def talk(self, seconds: float = 60.0) -> Iterator[str]:
+        """Yield what it says, one by one, until it ends."""
+        for number in itertools.count():
+            self._server.until(partial(self._further, number), seconds, self)
+            if len(self.said) <= number:
+                return
+            yield self.said[number]
+
+    def _further(self, number: int) -> bool:
+        return len(self.said) > number or self.status is not None
 
     def last(self, prefix: str) -> int | None:
         """Return the number at the end of the last thing said that begins so."""
@@ -111,7 +123,7 @@ class Server:
         child.wait(120.0)
         return child
 
-    def until(self, done: Any, seconds: float, child: Child | None = None) -> None:
+    def until(self, done: Callable[[], bool], seconds: float, child: Child | None = None) -> None:
         """Hear what children say until ``done()``."""
         deadline = time.monotonic() + seconds
         while not done():

@@ -1,9 +1,13 @@
 """Disks that play tricks, one operation at a time: they die, tear, refuse, count, or write down what was done."""
 
+import itertools
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from fault_server import said, say
 
 from compressor.storage.faults import FailingOperations
 
@@ -23,8 +27,6 @@ class CountingDisk(FailingOperations):
 
     def close_books(self) -> None:
         """Tell the test what it must know, at the end of the command."""
-        from fault_server import say
-
         say(f"operations {self.count}")
         say(f"writes {' '.join(map(str, self.writes))}")
 
@@ -92,13 +94,86 @@ class PausingDisk(CountingDisk):
         self._changed = True
 
     def _wait(self, place: str) -> None:
-        from fault_server import say
-
         say(f"{place} {self.count}")
         os.read(self._go, 1)
 
 
-DISKS = {"count": CountingDisk, "die": DyingDisk, "refuse": RefusingDisk, "pause": PausingDisk}
+class RecordingDisk(CountingDisk):
+    """The real disk; writes down every operation, with what was told before it, for `fault_power.Story`.
+
+    Files are known by number, for names change: a new number for each file that is made.
+    """
+
+    def __init__(self, book: str) -> None:
+        super().__init__()
+        self._book = Path(book)
+        self._blob = self._book.with_suffix(".blob").open("wb")
+        self._lines: list[dict[str, Any]] = []
+        self._files: dict[int, int] = {}
+        self._numbers = itertools.count()
+
+    def create(self, path: Path) -> int:
+        descriptor = super().create(path)
+        number = self._files[os.fstat(descriptor).st_ino] = next(self._numbers)
+        self._note("create", path=path, file=number)
+        return descriptor
+
+    def open_append(self, path: Path) -> int:
+        descriptor = super().open_append(path)
+        node = os.fstat(descriptor)
+        if node.st_ino not in self._files or node.st_size == 0:
+            self._files[node.st_ino] = next(self._numbers)
+        self._note("open", path=path, file=self._files[node.st_ino])
+        return descriptor
+
+    def write(self, descriptor: int, data: bytes | memoryview) -> None:
+        super().write(descriptor, data)
+        at = self._blob.tell()
+        self._blob.write(data)
+        self._note("write", file=self._file(descriptor), at=at, length=len(data))
+
+    def truncate(self, descriptor: int, length: int) -> None:
+        super().truncate(descriptor, length)
+        self._note("truncate", file=self._file(descriptor), length=length)
+
+    def sync(self, descriptor: int) -> None:
+        super().sync(descriptor)
+        self._note("sync", file=self._file(descriptor))
+
+    def rename(self, source: Path, target: Path) -> None:
+        super().rename(source, target)
+        self._note("rename", path=source, target=target)
+
+    def sync_folder(self, path: Path) -> None:
+        super().sync_folder(path)
+        self._note("sync_folder", path=path)
+
+    def make_folder(self, path: Path) -> None:
+        super().make_folder(path)
+        self._note("make_folder", path=path)
+
+    def unlink(self, path: Path) -> None:
+        super().unlink(path)
+        self._note("remove", path=path)
+
+    def remove_folder(self, path: Path) -> None:
+        super().remove_folder(path)
+        self._note("remove", path=path)
+
+    def close_books(self) -> None:
+        super().close_books()
+        self._blob.close()
+        self._book.write_text("\n".join(map(json.dumps, self._lines)))
+
+    def _file(self, descriptor: int) -> int | None:
+        return self._files.get(os.fstat(descriptor).st_ino)
+
+    def _note(self, what: str, **more: Any) -> None:
+        paths = {key: str(value.absolute()) if isinstance(value, Path) else value for key, value in more.items()}
+        self._lines.append({"what": what, "said": len(said()), **paths})
+
+
+DISKS = {"count": CountingDisk, "die": DyingDisk, "refuse": RefusingDisk, "pause": PausingDisk, "record": RecordingDisk}
 
 
 def disk_of(kind: str, **given: Any) -> Any:

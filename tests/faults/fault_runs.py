@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,29 +138,32 @@ class State:
     place: Path
 
 
-def states_of(stage: Stage, args: list[str], place: Path) -> Iterator[State]:
+def states_of(
+    stage: Stage, args: list[str], place: Path, *, of: Callable[[int], bool], **given: Any
+) -> Iterator[State]:
     """Run a command and yield each state of the disk that its death could leave, torn writes too.
 
     The command waits meanwhile; it must end well, so that ``place`` shows in the end what it does undisturbed.
+
+    Args:
+        of: tells whether the state of a number is wanted, counted from 0. given: see `fault_children.compress`.
     """
     pipe = place.with_name(f"{place.name}.go")
     os.mkfifo(pipe)
     go = os.open(pipe, os.O_RDWR)
     try:
-        child = stage.start(args, place, disk={"kind": "pause", "go": str(pipe)})
-        seen = 0
-        while True:
-            stage.server.until(lambda: len(child.said) > seen or child.status is not None, 60.0, child)
-            if len(child.said) == seen:
-                break
-            words = child.said[seen]
-            seen += 1
-            if words.startswith(("before ", "within ")):
+        child = stage.start(args, place, disk={"kind": "pause", "go": str(pipe)}, **given)
+        number = 0
+        for seen, words in enumerate(child.talk(), 1):
+            if not words.startswith(("before ", "within ")):
+                continue
+            if of(number):
                 copy = stage.copy(place)
                 bury(copy, child.pid)
                 yield State(words, tuple(child.said[:seen]), copy)
                 shutil.rmtree(copy)
-                os.write(go, b".")
+            number += 1
+            os.write(go, b".")
         assert child.status == 0, child.output
     finally:
         os.close(go)

@@ -12,6 +12,7 @@ import os
 import select
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,18 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
 VOICE = os.dup(1)
 _order = ""
+_said: list[str] = []
 
 
 def say(words: str) -> None:
     """Tell the test something from a child; at once, and in one piece."""
+    _said.append(words)
     os.write(VOICE, f"{_order} said {words}\n".encode())
+
+
+def said() -> list[str]:
+    """Return what this child has said so far."""
+    return _said
 
 
 def _child(order: dict[str, Any]) -> int:
@@ -57,9 +65,7 @@ def _fork(order: dict[str, Any], wakeup: tuple[int, int]) -> int:
             for end in wakeup:
                 os.close(end)
             code = _child(order)
-        except BaseException:
-            import traceback
-
+        except BaseException:  # noqa: BLE001  # whatever it was, the test must read it
             os.write(2, traceback.format_exc().encode())
         finally:
             os._exit(code)
@@ -107,6 +113,7 @@ def preload() -> None:
     """Import what children need; nothing is computed here, for a backward pass would forbid to fork where a GPU is."""
     for name in json.loads(os.environ.get("FAULT_PRELOAD", "[]")):
         importlib.import_module(name)
+    importlib.import_module("fault_children").warm()
 
 
 if __name__ == "__main__":

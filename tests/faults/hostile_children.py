@@ -37,9 +37,12 @@ def commands(
         secret, writable: see `Watch`; the working folder is always writable.
         watched: False for inputs that cannot hold code.
     """
+    from fault_children import hurry
+
     from compressor.cli.main import main
 
     del seconds  # the test's patience
+    hurry()
     for arguments in warm:
         _said(lambda arguments=arguments: main(arguments))  # type: ignore[misc]  # mypy cannot type the default
     watch = None
@@ -79,6 +82,27 @@ def unsafe(cases: Sequence[Mapping[str, Any]], seconds: float = 0) -> int:
         answers.append(_answer(case, lambda reader=reader, path=path: reader(path), watch))  # type: ignore[misc]  # as above
     Path(ANSWERS).write_text(json.dumps({"answers": answers, "memory": 0}))
     return 0
+
+
+def stopped(args: Sequence[str], steps: int) -> int:
+    """Run a command that is asked to stop after so many steps; it saves every four."""
+    from fault_children import hurry
+
+    import compressor.engine.runs
+    from compressor.cli.main import main
+    from compressor.engine.interrupts import StopRequest
+
+    class Stopping(StopRequest):
+        seen = 0
+
+        @property
+        def asked(self) -> bool:
+            self.seen += 1
+            return self.seen >= steps
+
+    hurry()
+    compressor.engine.runs.StopRequest = Stopping  # type: ignore[misc]  # for this child alone
+    return main(args)
 
 
 def _plant_module() -> None:

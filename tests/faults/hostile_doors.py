@@ -13,6 +13,8 @@ from hostile_children import ANSWERS
 
 Arguments = list[str]
 QUICK = {"training__epochs": 1}
+FINISHED = {"training__batch_size": 16, "training__lr": 0.1}
+"""What makes a student of three epochs good enough to teach."""
 _MEMORY = 2_000_000_000
 _SECONDS = 20.0  # of a machine that does other things too; it is a tenth where it is idle
 
@@ -24,6 +26,35 @@ FILE_DOORS: Mapping[str, Callable[[str], Arguments]] = {
     "eval --weights": lambda file: ["eval", "resnet8", "--weights", file, "--data", DATA],
 }
 """Commands that take a weights file; none of them leaves anything behind when it is refused."""
+
+RUN_DOORS: Mapping[str, Arguments] = {
+    "show": ["show", "RUN"],
+    "eval": ["eval", "RUN", "--data", DATA],
+    "publish": ["publish", "RUN", "--to", "published"],
+    "publish a student": ["publish", "RUN/student", "--to", "published"],
+    "compare": ["compare", "RUN", "other"],
+    "distill again": distill(out="RUN", **FINISHED),
+    "--teacher run:": distill(out="out", teacher__name="run:RUN", **QUICK),
+    "--teacher local-dir:": distill(out="out", teacher__name="local-dir:RUN/student", **QUICK),
+    "--teacher-weights": distill(out="out", teacher__weights="RUN", **QUICK),
+    "--student run:": distill("scratch", out="out", student__name="run:RUN", **QUICK),
+}
+
+
+def through(arguments: Arguments, run: str) -> Arguments:
+    """Return a door's command line for one run's folder."""
+    return [word.replace("RUN", run) for word in arguments]
+
+
+def finished_runs(stage: Stage) -> Path:
+    """Return a place with the finished runs ``finished`` and ``other`` and with ``stopped``."""
+    place = stage.place()
+    for name, seed in (("finished", 0), ("other", 1)):
+        done = stage.run(distill(out=name, **FINISHED, seed=seed), place)
+        assert done.status == 0, done.output
+    stopped = stage.run(distill(out="stopped", **FINISHED, runtime__time_budget=1e-6), place)
+    assert stopped.status == 130, stopped.output
+    return place
 
 
 @dataclass(frozen=True)

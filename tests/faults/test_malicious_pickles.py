@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fault_runs import DATA, Stage, distill
 from figures import count
-from hostile_doors import FILE_DOORS, QUICK, Arguments, ask, check, report
+from hostile_doors import FILE_DOORS, FINISHED, RUN_DOORS, ask, check, finished_runs, report, through
 from payloads import Payload, payloads
 from watch import TOKEN
 
@@ -61,13 +61,7 @@ def cases_files(place: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def runs(stage: Stage) -> Path:
     """A place with two finished runs and one that was stopped."""
-    place = stage.place()
-    for name, seed in (("finished", 0), ("other", 1)):
-        done = stage.run(distill(out=name, **QUICK, seed=seed), place)
-        assert done.status == 0, done.output
-    stopped = stage.run(distill(out="stopped", **QUICK, runtime__time_budget=1e-6), place)
-    assert stopped.status == 130, stopped.output
-    return place
+    return finished_runs(stage)
 
 
 # Where a stranger may leave a pickle in a run's folder, and what is taken away so that somebody may fall back on it.
@@ -81,23 +75,6 @@ PLACES: Mapping[str, tuple[str, str]] = {
     "accelerate's optimizer": ("optimizer.bin", ""),
     "numpy's": ("metrics.npy", ""),
 }
-RUN_DOORS: Mapping[str, Arguments] = {
-    "show": ["show", "RUN"],
-    "eval": ["eval", "RUN", "--data", DATA],
-    "publish": ["publish", "RUN", "--to", "published"],
-    "publish a student": ["publish", "RUN/student", "--to", "published"],
-    "compare": ["compare", "RUN", "other"],
-    "distill again": distill(out="RUN", **QUICK),
-    "--teacher run:": distill(out="out", teacher__name="run:RUN", **QUICK),
-    "--teacher local-dir:": distill(out="out", teacher__name="local-dir:RUN/student", **QUICK),
-    "--teacher-weights": distill(out="out", teacher__weights="RUN", **QUICK),
-    "--student run:": distill("scratch", out="out", student__name="run:RUN", **QUICK),
-}
-
-
-def through(arguments: Arguments, run: str) -> Arguments:
-    """Return a door's command line for one run's folder."""
-    return [word.replace("RUN", run) for word in arguments]
 
 
 def test_no_pickle_in_a_run_folder_runs_through_any_door(runs: Path, stage: Stage) -> None:
@@ -141,7 +118,7 @@ def test_a_pickle_in_a_checkpoint_is_damage_and_does_not_run(runs: Path, stage: 
         shutil.copytree(place / "stopped", place / run)
         for checkpoint in (place / run / "checkpoints").iterdir():
             (checkpoint / name).write_bytes(live[number].content)
-        cases.append({"label": name, "arguments": distill(out=run, **QUICK)})
-    answers = ask(stage, place, cases, warm=[distill(out="stopped", **QUICK)])
+        cases.append({"label": name, "arguments": distill(out=run, **FINISHED)})
+    answers = ask(stage, place, cases, warm=[distill(out="stopped", **FINISHED)])
     report("D3", answers)
     check(answers, names=["no whole checkpoint is left"] * len(answers))

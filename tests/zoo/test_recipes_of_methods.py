@@ -19,6 +19,23 @@ BENCHMARK: dict[str, dict[str, Any]] = {
     "nst": {"nst_weight": 50.0},
     "vid": {"vid_weight": 1.0, "initial_variance": 5.0, "least_variance": 1e-5},
 }
+# The same of those methods whose recipe names other weights of labels and logits, or whose authors' code is another.
+OTHERS: dict[str, dict[str, Any]] = {
+    "scratch": {"label_smoothing": 0.0},
+    "kd": {"ce_weight": 0.1, "kd_weight": 0.9, "kd_temperature": 4.0},
+    "fitnet": {"hint_weight": 100.0, "ce_weight": 1.0, "kd_weight": 0.0},
+    "crd": {
+        "crd_weight": 0.8,
+        "feature_dim": 128,
+        "negatives": 16384,
+        "temperature": 0.07,
+        "momentum": 0.5,
+        "positive": "exact",
+        "ce_weight": 1.0,
+        "kd_weight": 0.0,
+    },
+    "simkd": {"ce_weight": 0.0, "kd_weight": 0.0, "feature_weight": 1.0, "reduction": 2},
+}
 OF_METHODS = sorted(
     name
     for name, recipe in all_recipes().items()
@@ -41,6 +58,13 @@ def test_defaults_are_the_benchmarks_too(method: str) -> None:
     # cc is left out: its default is the mean of the benchmark's loss over all orders of the batch.
     made = method_config(load_method(method), {})
     assert {key: getattr(made, key) for key in BENCHMARK[method]} == BENCHMARK[method]
+
+
+@pytest.mark.parametrize("method", sorted(OTHERS))
+def test_numbers_of_the_others_are_the_published_ones_and_the_defaults(method: str) -> None:
+    assert resolved(method).config.method.settings == OTHERS[method]
+    made = method_config(load_method(method), {})
+    assert {key: getattr(made, key) for key in OTHERS[method]} == OTHERS[method]
 
 
 @pytest.mark.parametrize("name", OF_METHODS)

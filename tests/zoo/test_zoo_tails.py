@@ -1,4 +1,4 @@
-"""Branches off a network of the zoo: `ZooNetwork.make_tail`. Their values stand in tests/oracles/test_zoo_branches.py."""
+"""Tails of the zoo's networks: shapes, weights, gradient. Their values are tested in tests/oracles."""
 
 import math
 

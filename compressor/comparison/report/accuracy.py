@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from matplotlib.ticker import EngFormatter
+
 from compressor.comparison.columns import NONE, Cell, Number, number, spread
 from compressor.comparison.report.svg import LINE, TEXT, Looks, NumberTable, Picture, canvas, picture
 from compressor.comparison.statistics import summarise
@@ -29,10 +31,10 @@ def draw_against(rows: Sequence[Row], looks: Looks, *, cost: str, axis: str, key
         for row in shown:
             own, value = looks[row.method], getattr(row, cost)
             low, high = (row.latency_low, row.latency_high) if quartiles else (None, None)
-            across = None if low is None or high is None else [[value - low], [high - value]]
+            across = None if low is None or high is None else [[max(0.0, value - low)], [max(0.0, high - value)]]
             axes.errorbar(
                 [value],
-                [row.top1_mean],
+                [row.top1_mean or 0.0],
                 yerr=row.top1_sd,
                 xerr=across,
                 fmt=own.marker,
@@ -40,9 +42,8 @@ def draw_against(rows: Sequence[Row], looks: Looks, *, cost: str, axis: str, key
                 capsize=3,
                 label=row.method,
             )
-        values = [getattr(row, cost) for row in shown]
-        if min(values) > 0 and max(values) > 3 * min(values):
-            axes.set_xscale("log")
+        if not quartiles:
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.set_xlabel(axis)
         axes.set_ylabel("top-1 %")
         axes.grid(visible=True)

@@ -6,6 +6,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -28,7 +29,7 @@ _VARIABLES = {TEXT: "--text", LINE: "--line", PAPER: "--paper"} | {
 LIGHT = ("#0b5cad", "#c2410c", "#0f766e", "#8b3a8f", "#8a6a00", "#b4234d", "#3f6212", "#475569")
 DARK = ("#6cb2ff", "#ff9a5c", "#4fd1c0", "#e0a0e6", "#e3c04d", "#ff8fac", "#a3d46a", "#b6c2d2")
 """The series' colours on white and on black; each is told apart by marker and dashes too."""
-_STYLE = {
+_STYLE: Any = {  # Matplotlib types its keys one by one, and otherwise in each release
     "svg.fonttype": "none",
     "svg.hashsalt": "comparison",
     "font.family": "sans-serif",
@@ -45,6 +46,7 @@ _STYLE = {
     "grid.linewidth": 0.6,
     "legend.frameon": False,
     "text.color": TEXT,
+    "text.parse_math": False,  # names of classes and methods are not formulas
     "xtick.color": LINE,
     "xtick.labelcolor": TEXT,
     "ytick.color": LINE,

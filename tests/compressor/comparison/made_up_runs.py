@@ -83,12 +83,18 @@ def result_of(
         "data": {"name": "digits", "val": 60 if held_out else 0, "classes": len(CLASSES)},
         "student": {
             "folder": str(folder / "student"),
+            "name": "resnet8",
             "parameters": 78_042,
             "macs": 781_952,
             "latency_ms": latency,
             "sha256": f"{seed:064x}",
         },
-        "teacher": {"parameters": 272_474, "macs": 2_551_424, "latency_ms": {**latency, "median": 0.9, "upper": 1.1}},
+        "teacher": {
+            "name": "resnet20",
+            "parameters": 272_474,
+            "macs": 2_551_424,
+            "latency_ms": {**latency, "median": 0.9, "upper": 1.1},
+        },
         "metrics": {
             "top1": top1,
             **both,
@@ -120,6 +126,7 @@ def run_of(
         "schema": 1,
         "command": "compress compare --methods kd --out /home/somebody/secret/place",
         "began": "2026-11-21T12:00:00Z",
+        "config_sha256": f"{method}-{seed}",
         "environment": {"compressor": "0.1.0", "torch": "2.15.0", "machine": "x86_64, 2 CPU cores", "threads": 2},
         "data_sha256": config.get("data_sha256", "d" * 64),
         "teacher_sha256": None if method == "scratch" else config.get("teacher_sha256", "7" * 64),

@@ -36,7 +36,7 @@ def config_for(overrides: Mapping[str, Any]) -> RunConfig:
 
 
 def tiny_compare(*methods: str, seeds: int = 1, **more: Any) -> Comparison:
-    return compare(config_for, methods=methods, seeds=seeds, out=Path("cmp"), **more)
+    return compare(config_for, methods=methods, seeds=seeds, **{"out": Path("cmp"), **more})
 
 
 def test_cells_hold_the_students_that_single_runs_give() -> None:
@@ -73,6 +73,19 @@ def test_table_is_made_of_the_cells_and_written_in_three_forms() -> None:
     assert [row["method"] for row in rows] == [row.method for row in made.rows]
     assert float(next(row for row in rows if row["method"] == "kd")["top1_mean"]) == kd.top1_mean
     assert Path("cmp/table.md").read_text().count("\n") == 2 + len(made.rows)
+
+
+def test_folder_holds_the_page_of_real_runs(with_page: None) -> None:
+    made = tiny_compare("kd", seeds=2)
+    text = Path("cmp/report.html").read_text()
+    assert made.verdict in text
+    kd = next(row for row in made.rows if row.method == "kd")
+    assert (kd.images, kd.teacher_images, kd.views) == (2 * 270, 2 * 270, 1)
+    assert kd.image_interval is not None
+    assert None not in (kd.teacher_kl, kd.cka, kd.ece_scaled, kd.temperature, kd.best_mean, kd.size_bytes)
+    assert 0 <= (kd.cka or -1.0) <= 1
+    assert "data:image/png" in text
+    assert str(Path.cwd()) not in text
 
 
 def test_comparison_asked_again_reads_its_cells_and_writes_the_same_table() -> None:
@@ -159,6 +172,9 @@ def test_finished_runs_are_compared_without_training() -> None:
         tiny_run(method, out=f"{method}-{seed}", seed=seed).folder for method in ("scratch", "kd") for seed in (0, 1)
     ]
     made = compare_runs(folders)
+    assert made.folder is not None
+    assert made.folder.name.startswith("compare-runs-")
+    assert (made.folder / "table.csv").is_file()
     assert {(row.method, row.n) for row in made.rows} == {("teacher", 1), ("scratch", 2), ("kd", 2)}
     grid = tiny_compare("kd", seeds=2)
     assert [row.top1_mean for row in made.rows if row.method == "kd"] == [
@@ -169,8 +185,9 @@ def test_finished_runs_are_compared_without_training() -> None:
 def test_runs_that_differ_in_more_than_method_and_seed_are_refused() -> None:
     one = tiny_run("scratch", out="a")
     other = tiny_run("kd", out="b", training__epochs=1)
-    with pytest.raises(UsageError, match="cannot stand in one table, they differ in epochs"):
+    with pytest.raises(UsageError, match="cannot stand in one table, they differ in epochs 2 and 1"):
         compare_runs([one.folder, other.folder])
+    assert list(Path().glob("compare-*")) == []
 
 
 def test_every_shipped_method_stands_in_one_table() -> None:
@@ -184,4 +201,8 @@ def test_every_shipped_method_stands_in_one_table() -> None:
         out=Path("cmp"),
     )
     assert made.exit_code == 0
-    assert {row.method for row in made.rows} == {"teacher", *SHIPPED}
+    rows = {row.method: row for row in made.rows}
+    assert set(rows) == {"teacher", "kd (4 views)", *SHIPPED}
+    assert (rows["sskd"].views, rows["sskd"].images) == (4, 4 * 2 * 270)
+    assert rows["kd (4 views)"].images == rows["sskd"].images
+    assert rows["sskd"].equal_compute == "kd (4 views)"

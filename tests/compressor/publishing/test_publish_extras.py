@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-from tiny_runs import tiny_run
+from tiny_runs import student_sha, tiny_run, until_done
 from torch import Tensor, nn
 
 from compressor.cli.show import lines_of
@@ -116,12 +116,25 @@ def test_it_is_published_again_and_written_as_onnx(run: RunResult, tmp_path: Pat
     assert export_onnx(run.model, tmp_path / "model.onnx", (3, 8, 8)) <= 1e-4
 
 
-def test_a_student_chosen_by_the_held_out_part_is_whole_too(tiny: Path) -> None:
-    best = tiny_run("simkd", training__select="best", data__val_split=0.2)
-    again = timm.create_model(f"local-dir:{best.student_folder}", pretrained=True).eval()
-    assert best.model is not None
+@pytest.mark.parametrize(
+    "settings",
+    [{"training__select": "best", "data__val_split": 0.2}, {"training__ema_decay": 0.9}, {"method__reduction": 8}],
+)
+def test_the_best_epoch_an_average_and_another_width_are_whole_too(settings: dict[str, Any], tiny: Path) -> None:
+    run = tiny_run("simkd", **settings)
+    again = timm.create_model(f"local-dir:{run.student_folder}", pretrained=True).eval()
+    assert run.model is not None
     with torch.no_grad():
-        assert torch.equal(again(images()), best.model(images()))
+        assert torch.equal(again(images()), run.model(images()))
+
+
+def test_a_run_that_is_stopped_again_and_again_ends_in_the_same_whole(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    straight = student_sha(tiny_run("simkd", out="straight"))
+    result, stops = until_done(monkeypatch, 5, lambda: tiny_run("simkd", out="stopped"))
+    assert stops >= 2
+    assert student_sha(result) == straight
 
 
 def test_where_its_name_does_not_build_it_the_tensors_are_published_with_a_word_on_loading(

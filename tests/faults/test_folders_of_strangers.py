@@ -1,0 +1,71 @@
+"""Row D4: a stranger's run folder is given to every command that takes one; nothing outside of it is touched."""
+
+import random
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from fault_runs import Stage, distill
+from figures import SEED, count
+from hostile_doors import FINISHED, RUN_DOORS, Answer, ask, check, finished_runs, report, through
+from strangers import Plant, planted_links, planted_names, planted_oddities, planted_paths
+
+STOPPED_DOOR = "go on"
+DOORS = {**RUN_DOORS, STOPPED_DOOR: distill(out="RUN", **FINISHED)}
+
+
+@pytest.fixture(scope="module")
+def runs(stage: Stage) -> Path:
+    """A place with two finished runs and one that was stopped."""
+    return finished_runs(stage)
+
+
+def give(runs: Path, stage: Stage, plants: Sequence[tuple[str, Plant, str]]) -> list[Answer]:
+    """Plant each in a folder of its own and give that to the door beside it; nothing in ``secret`` may be touched."""
+    place = stage.copy(runs)
+    secret = place / "secret"
+    secret.mkdir()
+    shutil.copytree(place / "finished", secret / "finished")
+    cases = []
+    for number, (label, plant, door) in enumerate(plants):
+        run = place / f"run{number}"
+        shutil.copytree(place / ("stopped" if door == STOPPED_DOOR else "finished"), run)
+        try:
+            plant(run, secret)
+        except FileNotFoundError:  # a stopped run has no student yet
+            continue
+        cases.append(
+            {"label": f"{label}: {door}", "arguments": through(DOORS[door], run.name), "remove": ["published", "out"]}
+        )
+    kept = snapshot(secret)
+    warm = [through(door, "finished") for name, door in RUN_DOORS.items() if not name.startswith("publish")]
+    answers = ask(stage, place, cases, warm=[*warm, distill(out="stopped", **FINISHED)], secret=secret)
+    assert snapshot(secret) == kept
+    return answers
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
+    """Return size and time of change of everything below a folder."""
+    return {str(path): (path.lstat().st_size, path.lstat().st_mtime_ns) for path in folder.rglob("*")}
+
+
+def some(plants: list[tuple[str, Plant]], number: int) -> list[tuple[str, Plant, str]]:
+    """Choose plants, and a door for each, by the seed of this run of the tests."""
+    pairs = [(*plant, door) for plant in plants for door in DOORS]
+    return random.Random(SEED).sample(pairs, min(number, len(pairs)))
+
+
+def test_nothing_outside_of_a_strangers_folder_is_touched(runs: Path, stage: Stage) -> None:
+    sound = [("sound", lambda run, secret: None, door) for door in DOORS]
+    hostile = [
+        *some(planted_paths(), count(30, 400)),
+        *some(planted_names(), count(10, 60)),
+        *some(planted_links(), count(20, 300)),
+        *some(planted_oddities(), count(40, 300)),
+    ]
+    answers = give(runs, stage, [*sound, *hostile])
+    report("D4", answers[len(sound) :])
+    check(answers[: len(sound)], exits=(0,))
+    check(answers[len(sound) :], exits=(0, 2, 3, 4))
+    assert not any("\x1b" in answer.said or "\x9b" in answer.said for answer in answers)
