@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ _FIRST_SAFE_TORCH = "2.10"  # weights_only of earlier releases can be broken out
 _WRAPPERS = ("state_dict", "model")  # where training scripts keep the weights inside their checkpoints
 _PARALLEL = "module."
 _BACKBONE = "backbone."
+_CALLING = frozenset(b"iobcR\x81\x82\x83\x84\x92\x93")  # codes of a pickle that look up or call something
+_LONGEST_SHOWN = 150
 _COUNTER = "num_batches_tracked"  # of BatchNorm; not in old files, and no output depends on it
 
 
@@ -155,6 +158,7 @@ def _read(path: Path) -> Any:
 
 
 def _unpickle(path: Path) -> Any:
+    _refuse_bombs(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch muses about pickle protocols; what matters is raised
@@ -163,17 +167,34 @@ def _unpickle(path: Path) -> Any:
         raise _refusal(path, cause) from cause
 
 
+def _refuse_bombs(path: Path) -> None:
+    """Refuse an archive whose records are together larger than itself: compressed, or many names for the same bytes."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            claimed = sum(record.file_size for record in archive.infolist())
+    except Exception:  # noqa: BLE001  # no archive, or a broken one: the reader that comes next says what is wrong
+        return
+    if claimed > path.stat().st_size:
+        raise InputError(
+            f"{path} claims {claimed:,} bytes and has {path.stat().st_size:,}; refused",
+            hint="torch.save writes records as they are; ask for a file that nobody packed again",
+        )
+
+
 def _refusal(path: Path, cause: Exception) -> InputError:
     text = str(cause)
     found = re.search(r"GLOBAL (\S+)", text)
-    if found or "weights_only" in text:
+    strange = re.search(r"Unsupported operand (\d+)", text)
+    garbage = strange is not None and int(strange[1]) not in _CALLING
+    if found or ("weights_only" in text and not garbage):
         name = f" ({found[1]})" if found else ""
         return InputError(
             f"{path} holds more than weights{name}; refused",
             hint="ask for a .safetensors file; such a file can run code when loaded",
             code="weights.unsafe",
         )
-    return InputError(f"{path} is damaged or no weights file: {(text.splitlines() or [''])[0] or type(cause).__name__}")
+    reason = "no pickle" if garbage else (text.splitlines() or [""])[0] or type(cause).__name__
+    return InputError(f"{path} is damaged or no weights file: {reason}")
 
 
 def _state_dict(content: Any) -> Any:
@@ -191,7 +212,7 @@ def _check(content: Any, path: Path) -> dict[str, Tensor]:
         raise InputError(f"{path} holds no state dict; looked at the top and under {' and '.join(_WRAPPERS)}")
     for name, tensor in tensors.items():
         if fault := _fault(tensor):
-            raise InputError(f"{path} cannot be used: {name} {fault}", code="weights.unusable")
+            raise InputError(f"{path} cannot be used: {_shown(name)} {fault}", code="weights.unusable")
     return tensors
 
 
@@ -227,9 +248,17 @@ def _misfit(name: str, given: Tensor, own: Tensor) -> str | None:
         return f"{name} {tuple(given.shape)} instead of {tuple(own.shape)}"
     if given.is_floating_point() != own.is_floating_point():
         return f"{name} {given.dtype} instead of {own.dtype}"
+    if own.is_floating_point() and given.dtype != own.dtype and not bool(torch.isfinite(given.to(own.dtype)).all()):
+        return f"{name} too large for {own.dtype}"
     return None
+
+
+def _shown(name: str) -> str:
+    """Return a name out of a file as a message can hold it: one line, not too long."""
+    plain = "".join(letter if letter.isprintable() else "?" for letter in name)
+    return plain if len(plain) <= _LONGEST_SHOWN else f"{plain[:_LONGEST_SHOWN]}..."
 
 
 def _summary(missing: list[str], unexpected: list[str], unfit: list[str]) -> str:
     kinds = [("missing", missing), ("unexpected", unexpected), ("of another shape or type", unfit)]
-    return ", ".join(f"{len(names)} {kind} (first: {names[0]})" for kind, names in kinds if names)
+    return ", ".join(f"{len(names)} {kind} (first: {_shown(names[0])})" for kind, names in kinds if names)

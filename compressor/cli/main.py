@@ -22,6 +22,7 @@ from compressor.cli.versions import versions
 COMMANDS = (
     "distill",
     "compare",
+    "reproduce",
     "publish",
     "evaluate",
     "probe",

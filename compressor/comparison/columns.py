@@ -96,6 +96,10 @@ def accuracy_columns(rows: Sequence[Row], baseline: str) -> list[Column]:
             "Mean difference to the baseline that saw as many images.",
             lambda row: gap(row, "equal_difference", "equal_interval"),
         ),
+        *(
+            Column(f"{name} %", f"Mean accuracy of the classes with {name} training images.", _group(f"{name}_top1"))
+            for name in ("many", "medium", "few")
+        ),
         Column("last epoch", "Test accuracy of the last epoch.", lambda row: spread(row, "last_mean", "last_sd")),
         Column(
             "held-out best",
@@ -111,6 +115,10 @@ def accuracy_columns(rows: Sequence[Row], baseline: str) -> list[Column]:
     same = {f"{name}_mean" for name in ("last", "best") if all(_published(row, f"{name}_mean") for row in rows)}
     repeated = {"last_mean": "last epoch", "best_mean": "held-out best"}
     return filled([column for column in columns if column.title not in {repeated[key] for key in same}], rows)
+
+
+def _group(key: str) -> Callable[[Row], Cell]:
+    return lambda row: number(row, key, ".2f")
 
 
 def _published(row: Row, key: str) -> bool:

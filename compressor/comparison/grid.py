@@ -59,6 +59,7 @@ class Comparison:
             "verdict": self.verdict,
             "baseline": self.baseline,
             "folder": None if self.folder is None else str(self.folder),
+            "report": None if self.folder is None else str(self.folder / "report.html"),
             "rows": [asdict(row) for row in self.rows],
             "cells": [
                 {

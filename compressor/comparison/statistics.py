@@ -68,7 +68,9 @@ def differences(methods: Mapping[str, Mapping[int, float]], baseline: Mapping[in
     return _differences(paired)
 
 
-def _differences(paired: Mapping[str, Sequence[float]]) -> dict[str, Difference]:
+def _differences(unrounded: Mapping[str, Sequence[float]]) -> dict[str, Difference]:
+    # Shares of whole images: beyond nine digits there is only noise, which would pass for a spread.
+    paired = {name: [round(value, 9) for value in pairs] for name, pairs in unrounded.items()}
     corrected = holm({name: _p_value(pairs) for name, pairs in paired.items() if len(pairs) >= 3})
     return {name: _difference(pairs, corrected.get(name)) for name, pairs in paired.items() if pairs}
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 TEACHER = "teacher"
 AVERAGE = "average"
 """What the section of means over all pairs is called."""
+_MEASURED = ("many_top1", "medium_top1", "few_top1", "agreement", "teacher_kl", "cka", "ece")
 Interval = tuple[float, float]
 Scores = dict[str, dict[int, float]]
 
@@ -30,9 +32,11 @@ class Row:
         difference: to the baseline, paired by seed; interval: of it, over seeds. p_value: corrected by Holm.
         image_interval: of the same difference over the test images, these students taken as they are.
         equal_compute: the row that saw as many images; equal_difference, equal_interval: to it, as above.
+        many_top1, medium_top1, few_top1: of classes with so many training images, where these are not balanced.
         agreement: same choice as the teacher, in percent. teacher_kl: in nats. cka: of embeddings, in [0, 1].
         ece: calibration error in [0, 1]; ece_scaled: with a ``temperature`` fitted on held-out images.
-        size_bytes: of the published weights. latency_ms: median, with quartiles ``latency_low`` and ``latency_high``.
+        size_bytes: of the published weights.
+        latency_ms, latency_low, latency_high: medians over seeds of each run's median and quartiles.
         train_seconds: of the student's steps. teacher_seconds: of its teacher's passes, estimated, as if run alone.
         images, teacher_images: shown in training, each view counted. peak_bytes: of the whole process.
         status: ``done``, ``failed`` or ``partly failed``; reason: of the first failure.
@@ -56,6 +60,9 @@ class Row:
     equal_compute: str = ""
     equal_difference: float | None = None
     equal_interval: Interval | None = None
+    many_top1: float | None = None
+    medium_top1: float | None = None
+    few_top1: float | None = None
     agreement: float | None = None
     teacher_kl: float | None = None
     cka: float | None = None
@@ -174,10 +181,10 @@ def _method_row(
         **_difference(compared),
         image_interval=over_images if compared is not None else None,
         **_equal(method, views, by_method),
-        **_closeness(results),
+        **_measured(results),
         ece_scaled=_evidence_mean(cells, lambda seen: seen.scaled_error),
         temperature=_evidence_mean(cells, lambda seen: seen.temperature),
-        **_worth(results[0]["student"], cells),
+        **_worth([result["student"] for result in results], cells),
         train_seconds=_mean(results, "cost", "train_seconds"),
         teacher_seconds=_mean(results, "cost", "teacher_seconds"),
         images=results[0]["cost"].get("images"),
@@ -201,8 +208,8 @@ def _accuracies(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _closeness(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    return {key: _mean(results, "metrics", key) for key in ("agreement", "teacher_kl", "cka", "ece")}
+def _measured(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {key: _mean(results, "metrics", key) for key in _MEASURED}
 
 
 def _difference(compared: Difference | None) -> dict[str, Any]:
@@ -239,16 +246,22 @@ def _image_interval(cells: Sequence[CellRecord], baseline: Sequence[CellRecord])
     return image_interval(100.0 * gaps)
 
 
-def _worth(student: Mapping[str, Any], cells: Sequence[CellRecord]) -> dict[str, Any]:
-    latency = student["latency_ms"] or {}
+def _worth(networks: Sequence[Mapping[str, Any]], cells: Sequence[CellRecord]) -> dict[str, Any]:
+    """Return what networks of one architecture are; of their latencies, measured run by run, the medians."""
+    timed = [network["latency_ms"] for network in networks if network.get("latency_ms")]
     sizes = [cell.evidence.size_bytes for cell in cells if cell.evidence is not None and cell.evidence.size_bytes]
+
+    def middle(key: str) -> float | None:
+        values = [float(taken[key]) for taken in timed if taken.get(key) is not None]
+        return median(values) if values else None
+
     return {
-        "parameters": student["parameters"],
-        "macs": student["macs"],
+        "parameters": networks[0]["parameters"],
+        "macs": networks[0]["macs"],
         "size_bytes": sizes[0] if sizes else None,
-        "latency_ms": latency.get("median"),
-        "latency_low": latency.get("lower"),
-        "latency_high": latency.get("upper"),
+        "latency_ms": middle("median"),
+        "latency_low": middle("lower"),
+        "latency_high": middle("upper"),
     }
 
 
@@ -269,7 +282,7 @@ def _teacher_row(cells: Sequence[CellRecord], pair: str) -> Row | None:
         pair=pair,
         n=1,
         top1_mean=float(result["metrics"]["teacher_top1"]),
-        **_worth(result["teacher"], []),
+        **_worth([result["teacher"]], []),
     )
 
 

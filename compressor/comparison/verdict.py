@@ -39,10 +39,15 @@ def _of_pair(rows: Sequence[Row], baseline: str) -> str:
     if best.difference is None or not best.verdict:
         return ahead + "."
     gap = f"{best.difference:+.1f} against {baseline}{_span(best.interval)}"
-    tail = _WORDS.get(best.verdict, "which these seeds do not separate")
+    tail = _WORDS.get(best.verdict, _undecided(best))
     if best.seeds_needed is not None:
         tail += f" (about {best.seeds_needed} seeds would)"
     return f"{ahead}, {gap}, {tail}{_equal(best)}."
+
+
+def _undecided(row: Row) -> str:
+    corrected = row.p_value is not None and row.interval is not None and not row.interval[0] <= 0 <= row.interval[1]
+    return f"which these seeds do not separate{' once the number of methods is corrected for' * corrected}"
 
 
 def _equal(row: Row) -> str:

@@ -6,14 +6,18 @@ Later layers win: defaults < recipes that apply by themselves < ``--recipe`` < u
 to right < environment < options and ``--set``.
 """
 
+import math
+import re
+import stat
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from compressor.config.places import line_of, lines_of
 from compressor.config.recipes import Recipe, automatic, named
 from compressor.config.settings import MethodConfig, RunConfig, flatten
 from compressor.errors import UsageError, suggestion
@@ -25,7 +29,16 @@ _PLAIN_KEYS = {
     if isinstance(kind, type) and hasattr(kind, "__dataclass_fields__") and kind is not MethodConfig
     for item in fields(kind)
 } | {"seed", "method.name"}
+_FLAGS = {
+    f"{section}.{item.name}"
+    for section, kind in SECTIONS.items()
+    if isinstance(kind, type) and hasattr(kind, "__dataclass_fields__")
+    for item in fields(kind)
+    if item.type is bool
+}
 _LARGEST_FILE = 1_000_000
+_LONGEST_LINE = 2_000
+_LONGEST_SHOWN = 100
 
 
 @dataclass(frozen=True)
@@ -34,6 +47,11 @@ class Layer:
 
     origin: str
     values: Mapping[str, Any]
+    lines: Mapping[str, int] = field(default_factory=dict)
+
+    def place(self, key: str) -> str:
+        """Return where a key was written: the origin, and the line of a file."""
+        return f"{self.origin}:{self.lines[key]}" if key in self.lines else self.origin
 
 
 @dataclass(frozen=True)
@@ -49,21 +67,28 @@ def read_file(path: Path) -> Layer:
     """Read a TOML file of settings.
 
     Raises:
-        UsageError: no such file, larger than 1 MB, not UTF-8, not TOML, or an unknown key in it.
+        UsageError: no regular file, larger than 1 MB, not UTF-8, not TOML, or an unknown key in it, with its line.
     """
+    raw = _read(path)
     try:
-        raw = path.read_bytes()
-    except OSError as cause:
-        raise UsageError(f"cannot read the config file {path}: {cause.strerror}") from cause
-    if len(raw) > _LARGEST_FILE:
-        raise UsageError(f"config file {path} has {len(raw):,} bytes; more than {_LARGEST_FILE:,} is not a config")
-    try:
-        tree = tomllib.loads(raw.decode("utf-8-sig"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as cause:
+        text = raw.decode("utf-8-sig")
+        _refuse_long_lines(text, path)
+        tree = tomllib.loads(text)
+        values = flatten(tree)
+    except (ValueError, RecursionError) as cause:  # a broken TOML or UTF-8 file, or a number of thousands of digits
+        found = re.search(r"\(at line (\d+), column \d+\)$", str(cause))
+        place = f"{path}:{found[1]}" if found else str(path)
         raise UsageError(
-            f"{path}: not a TOML file: {cause}", hint="compress init FILE writes a commented one"
+            f"{place}: not a TOML file: {cause}", hint="compress init FILE writes a commented one"
         ) from cause
-    return Layer(str(path), checked(flatten(tree), origin=str(path)))
+    lines = lines_of(text)
+    known = {key: line for key in values if (line := line_of(key, lines)) is not None}
+    strange = {
+        key: line for key in tree if key not in SECTIONS and (line := lines.get(key)) is not None
+    }  # empty ones too
+    for key in (*values, *strange):
+        checked({key: None}, origin=f"{path}:{line}" if (line := line_of(key, lines)) is not None else str(path))
+    return Layer(str(path), values, known)
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
@@ -79,8 +104,10 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     checked({key: value}, origin="--set")
     try:
         return key, tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except ValueError:
         return key, value.strip()
+    except RecursionError as cause:
+        raise UsageError(f"--set {key}: the value is nested too deeply") from cause
 
 
 def checked(values: Mapping[str, Any], *, origin: str) -> Mapping[str, Any]:
@@ -93,7 +120,8 @@ def checked(values: Mapping[str, Any], *, origin: str) -> Mapping[str, Any]:
         free = key.startswith("method.") and key.count(".") in (1, 2)
         if key not in _PLAIN_KEYS and not free:
             near = suggestion(key, _PLAIN_KEYS)
-            raise UsageError(f"{origin}: unknown setting {key!r}", hint=near or "compress distill --print-config")
+            hint = near or "compress distill --print-config"
+            raise UsageError(f"{origin}: unknown setting {_shown(key)}", hint=hint)
     return values
 
 
@@ -123,13 +151,15 @@ def resolve(layers: Sequence[Layer], *, recipe: str | None = None) -> Resolved:
     )
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
+    places: dict[str, str] = {}
     for layer in [*map(_as_layer, applying), *stated]:
         for key in _overruled(values, layer.values):
             del values[key], origins[key]
         for key, value in layer.values.items():
             values[key] = value
             origins[key] = layer.origin
-    config = build(values, origins)
+            places[key] = layer.place(key)
+    config = build(values, places)
     return Resolved(config, origins, tuple(item.name for item in (*applying, *chosen)))
 
 
@@ -139,6 +169,9 @@ def build(values: Mapping[str, Any], origins: Mapping[str, str]) -> RunConfig:
     Raises:
         UsageError: naming the key, the value and where it was written.
     """
+    for key, value in values.items():
+        if fault := _strange(key, value):
+            raise UsageError(f"{key} {fault}" + (f" (from {origins[key]})" if key in origins else ""))
     method = str(values.get("method.name", MethodConfig().name))
     tree: dict[str, Any] = {"method": {"name": method, "settings": method_settings(values, method)}}
     for key, value in values.items():
@@ -174,6 +207,52 @@ def _overruled(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> list[str
     ]
 
 
+def _read(path: Path) -> bytes:
+    try:
+        status = path.stat()
+        if stat.S_ISREG(status.st_mode) and status.st_size <= _LARGEST_FILE:
+            return path.read_bytes()
+    except (OSError, ValueError) as cause:
+        reason = getattr(cause, "strerror", None) or cause
+        raise UsageError(f"cannot read the config file {path}: {reason}") from cause
+    if not stat.S_ISREG(status.st_mode):
+        raise UsageError(f"cannot read the config file {path}: it is not a regular file")
+    raise UsageError(f"config file {path} has {status.st_size:,} bytes; more than {_LARGEST_FILE:,} is not a config")
+
+
+def _refuse_long_lines(text: str, path: Path) -> None:
+    """Refuse what would take the parser minutes: its time grows with the square of a dotted key's length."""
+    for number, line in enumerate(text.splitlines(), 1):
+        if len(line) > _LONGEST_LINE:
+            raise UsageError(f"{path}:{number}: not a TOML file of settings: a line of {len(line):,} characters")
+
+
+def _strange(key: str, value: Any) -> str | None:
+    """Say why a value can be no setting's, whatever the setting is; None where it may."""
+    if isinstance(value, bool) and key in _PLAIN_KEYS and key not in _FLAGS:
+        return f"is no switch, got {str(value).lower()}"
+    if isinstance(value, bool | str | None):
+        return None
+    if isinstance(value, int):
+        return None if abs(value) < 10**300 else f"must be a number of at most 300 digits, got {_shown(value)}"
+    if isinstance(value, float):
+        return None if math.isfinite(value) or not key.startswith("method.") else f"must be finite, got {value}"
+    if isinstance(value, list | tuple):
+        return next((fault for item in value if (fault := _strange(key, item))), None)
+    if isinstance(value, dict):
+        return next((fault for item in value.values() if (fault := _strange(key, item))), None)
+    return f"cannot be a {type(value).__name__}, got {value}"
+
+
+def _shown(value: Any) -> str:
+    """Write a value for a message, not too long."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no number of more than 4300 digits
+        return f"a number of {value.bit_length():,} bits" if isinstance(value, int) else f"a {type(value).__name__}"
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
+
+
 def _as_layer(recipe: Recipe) -> Layer:
     return Layer(f"recipe {recipe.name}", checked(recipe.values, origin=f"recipe {recipe.name}"))
 
@@ -187,5 +266,7 @@ def _as_usage_error(cause: ValidationError, origins: Mapping[str, str]) -> Usage
         key = named_key.replace("training.", "teacher_training.") if key == "teacher_training" else named_key
         text = key + text[len(named_key) :]
     else:
-        text = f"{key}: {text[0].lower()}{text[1:]}, given {first['input']!r}"
+        text = f"{key}: {text[0].lower()}{text[1:]}, given {_shown(first['input'])}"
+    while key not in origins and "." in key:  # one item of a list
+        key = key.rpartition(".")[0]
     return UsageError(text + (f" (from {origins[key]})" if key in origins else ""))

@@ -17,6 +17,7 @@ from compressor.data.stores import Part, RawData, materialise, read_or_refuse
 from compressor.data.stream import StreamSplit
 from compressor.data.types import DataSet, Split
 from compressor.errors import InputError, UsageError
+from compressor.storage import memory_bytes, readable_bytes
 
 Pipeline = Literal["auto", "resident", "stream"]
 RESIDENT_BYTES = 2**30
@@ -215,11 +216,16 @@ def _run_size(name: str, raw: RawData, wanted: int | Size | None, default: int |
 
 
 def _is_resident(raw: RawData, size: Size, pipeline: Pipeline) -> bool:
-    if pipeline != "auto":
-        return pipeline == "resident"
     images = sum(len(part.images) for part in raw.parts)
     value_bytes = 4 if raw.train.images.normalised else 1
-    return images * 3 * size[0] * size[1] * value_bytes <= RESIDENT_BYTES
+    needed, present = images * 3 * size[0] * size[1] * value_bytes, memory_bytes()
+    if pipeline == "resident" and present is not None and needed > present:
+        raise UsageError(
+            f"{images:,} images of {size[0]} x {size[1]} take {readable_bytes(needed)} of memory, "
+            f"this machine has {readable_bytes(present)}",
+            hint="--pipeline stream, or --img-size smaller",
+        )
+    return pipeline == "resident" or (pipeline == "auto" and needed <= RESIDENT_BYTES)
 
 
 def _resident_maker(size: Size, threads: int, device: torch.device) -> Callable[[Part], _Prepared]:

@@ -1,5 +1,6 @@
 """What a run is made of, by name or brought from Python: data, and names for what has none."""
 
+import math
 import os
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,8 +11,10 @@ from compressor.config.settings import RunConfig
 from compressor.data.load import load_data
 from compressor.data.types import DataSet
 from compressor.engine.runtime import Runtime
+from compressor.errors import UsageError
 from compressor.models.catalogue import resolve_name
 from compressor.models.create import default_crop, default_size
+from compressor.storage import memory_bytes, readable_bytes
 from compressor.weights import state_sha256
 
 
@@ -31,7 +34,7 @@ class Objects:
 def load(config: RunConfig, runtime: Runtime, objects: Objects) -> DataSet:
     """Load a run's data, from its name or from what a Python caller brought; errors as `load_data`."""
     wanted, student = config.data, resolve_name(config.student.name, role="student")
-    return load_data(
+    data = load_data(
         objects.data if objects.data is not None else wanted.source,
         directory=wanted.directory,
         val_split=wanted.val_split,
@@ -48,6 +51,21 @@ def load(config: RunConfig, runtime: Runtime, objects: Objects) -> DataSet:
         device=runtime.device,
         split_seed=wanted.split_seed,
     )
+    _refuse_large_batches(config.training.batch_size, data)
+    return data
+
+
+def _refuse_large_batches(asked: int, data: DataSet) -> None:
+    """Say before training that a batch cannot lie in memory, rather than be ended by the system amid it."""
+    batch = min(asked, len(data.train))
+    needed, present = 4 * batch * math.prod(data.image_size), memory_bytes()
+    if present is not None and needed > present:
+        _, height, width = data.image_size
+        raise UsageError(
+            f"a batch of {batch} images of {height} x {width} takes {readable_bytes(needed)}, "
+            f"this machine has {readable_bytes(present)}",
+            hint="--batch-size or --img-size smaller",
+        )
 
 
 def loader_workers(asked: int) -> int:

@@ -24,7 +24,7 @@ from compressor.engine.results import RunResult
 from compressor.engine.runtime import Runtime
 from compressor.engine.session import Session, Teacher
 from compressor.engine.teachers import freeze, ready_teacher
-from compressor.errors import CompressorError, TrainingError, UsageError
+from compressor.errors import CompressorError, StorageError, TrainingError, UsageError
 from compressor.events import Fact, LaneDone, LaneFailed, Listener, Stopping, Warned, silent
 from compressor.models.create import BuiltModel, parameter_count
 
@@ -144,12 +144,15 @@ class _Group:
         return [job for job in self.jobs if job.outcome.failure is None]
 
     def _each(self, action: Callable[[Job], None]) -> None:
-        """Do something for every job that has not failed; a job's own error is its own, unless ``fail_fast``."""
+        """Do something for every job that has not failed; a job's own error is its own, unless ``fail_fast``.
+
+        What the disk refuses is nobody's own: no cell is called failed for it, the same command goes on later.
+        """
         for job in self._alive():
             try:
                 action(job)
             except CompressorError as failure:
-                if self.fail_fast or isinstance(failure, UsageError):
+                if self.fail_fast or isinstance(failure, (StorageError, UsageError)):
                     raise
                 job.outcome.failure = failure
                 self.listener(LaneFailed(lane=job.cell.name, message=failure.message, hint=failure.hint))

@@ -5,7 +5,7 @@ Every file that a user may need after a crash is written through here. Errors of
 """
 
 from compressor.storage.documents import encode_json, read_json, write_json
-from compressor.storage.failures import free_bytes, readable_bytes
+from compressor.storage.failures import free_bytes, memory_bytes, readable_bytes
 from compressor.storage.files import (
     append_line,
     copy_file,
@@ -49,6 +49,7 @@ __all__ = [
     "is_in_use",
     "is_temporary",
     "join_inside",
+    "memory_bytes",
     "operations",
     "preflight",
     "read_bytes",

@@ -1,6 +1,7 @@
 """How the system's errors become ours: one line that says what was being saved, where, and what was missing."""
 
 import errno
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,6 +44,14 @@ def free_bytes(path: str | Path) -> int:
     """Return the bytes a user may still write on the file system that holds ``path`` (which need not exist yet)."""
     with storage_errors("reading the free space of", Path(path)):
         return shutil.disk_usage(nearest_existing(Path(path))).free
+
+
+def memory_bytes() -> int | None:
+    """Return the bytes of main memory that this machine has, None where it does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return None
 
 
 @contextmanager

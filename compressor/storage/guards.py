@@ -103,7 +103,8 @@ class RunLock:
             )
 
     def _sign(self, descriptor: int) -> None:
-        operations().truncate(descriptor, 0)
+        with storage_errors("signing", self.folder / LOCK_FILE):
+            operations().truncate(descriptor, 0)
         owner = {"pid": os.getpid(), "host": os.uname().nodename, "started": datetime.now().isoformat(" ", "minutes")}
         append_line(self.folder / LOCK_FILE, json.dumps(owner, sort_keys=True))
 

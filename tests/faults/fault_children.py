@@ -1,5 +1,6 @@
 """What the children of the fork server do: a command of ours, with a disk, a clock or a listener that plays tricks."""
 
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -17,6 +18,7 @@ from compressor.cli.main import application, main
 from compressor.config.layers import Layer, resolve
 from compressor.engine.evaluate import latencies
 from compressor.engine.finish import Finisher
+from compressor.engine.lanes import Lane
 from compressor.engine.pace import Pace
 from compressor.engine.session import Seat
 from compressor.events import EpochDone, Event, PhaseStarted, Saved
@@ -40,23 +42,30 @@ def warm() -> None:
 
 
 def compress(
-    args: Sequence[str], *, disk: Mapping[str, Any] | None = None, save_every: int = SAVE_EVERY, tell: bool = True
+    args: Sequence[str], *, disk: Mapping[str, Any] | None = None, save_every: int = SAVE_EVERY, steps: bool = False
 ) -> int:
-    """Run one command line and return its exit code.
+    """Run one command line, say at which stage it is, and return its exit code.
 
     Args:
         disk: what plays tricks with the disk, see `fault_disks.disk_of`. save_every: steps between checkpoints.
-        tell: say at which stage it is.
+        steps: say ``stepped N`` after each step of a student, too.
     """
     hurry(save_every)
-    if tell:
-        Seat.tell = _telling(Seat.tell)  # type: ignore[method-assign]  # what happens to a lane passes here
-        Finisher.finish = _finishing(Finisher.finish)  # type: ignore[method-assign]
+    Seat.tell = _telling(Seat.tell)  # type: ignore[method-assign]  # what happens to a lane passes here
+    Finisher.finish = _finishing(Finisher.finish)  # type: ignore[method-assign]
+    if steps:
+        Lane.step = _stepping(Lane.step)  # type: ignore[method-assign]
     with nullcontext() if disk is None else replaced_operations(disk_of(**disk)) as operations:
         code = main(args)
     if disk is not None:
         operations.close_books()
     return code
+
+
+def compress_in_zone(args: Sequence[str]) -> int:
+    """Run one command line in the time zone that the environment names."""
+    time.tzset()
+    return compress(args)
 
 
 def hurry(save_every: int = SAVE_EVERY) -> None:
@@ -83,6 +92,14 @@ def _finishing(finish: Any) -> Any:
         result = finish(finisher, seat, *rest)
         fault_server.say(f"done {seat.lane.name}")
         return result
+
+    return wrapped
+
+
+def _stepping(step: Any) -> Any:
+    def wrapped(lane: Lane, parts: Any) -> None:
+        step(lane, parts)
+        fault_server.say(f"stepped {lane.position.step}")
 
     return wrapped
 

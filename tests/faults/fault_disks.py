@@ -53,6 +53,15 @@ class RefusingDisk(CountingDisk):
     """One operation fails with an errno, and all after it where ``for_ever``."""
 
 
+class KnockingDisk(CountingDisk):
+    """Says ``knock`` when it comes to one operation, and does it."""
+
+    def _step(self) -> None:
+        self.count += 1
+        if self.count == self.number:
+            say("knock")
+
+
 class PausingDisk(CountingDisk):
     """Waits before each operation that would find the disk otherwise than the one before, and in the middle of writes.
 
@@ -173,7 +182,14 @@ class RecordingDisk(CountingDisk):
         self._lines.append({"what": what, "said": len(said()), **paths})
 
 
-DISKS = {"count": CountingDisk, "die": DyingDisk, "refuse": RefusingDisk, "pause": PausingDisk, "record": RecordingDisk}
+DISKS = {
+    "count": CountingDisk,
+    "die": DyingDisk,
+    "refuse": RefusingDisk,
+    "pause": PausingDisk,
+    "record": RecordingDisk,
+    "knock": KnockingDisk,
+}
 
 
 def disk_of(kind: str, **given: Any) -> Any:

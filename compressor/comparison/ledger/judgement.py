@@ -97,7 +97,10 @@ class Judgement:
             "row": self.record.row,
             "recorded": _plain(self.record.summary),
             "measured": _plain(self.summary),
-            "seeds": [{"seed": value.seed, "top1": value.top1, "student_sha256": value.student_sha256} for value in self.measured],
+            "seeds": [
+                {"seed": value.seed, "top1": value.top1, "student_sha256": value.student_sha256}
+                for value in self.measured
+            ],
             "expected": self.expected,
             "inside": self.inside,
             "equal_students": self.equal_students,

@@ -1,20 +1,21 @@
 """Records out of finished runs: no number is typed in by hand."""
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from compressor.comparison.ledger.judgement import summary_of
 from compressor.comparison.ledger.provenance import checkout, schedule_words, selection_words, teacher_origin
-from compressor.comparison.ledger.records import SCHEMA, Record, SeedValue
-from compressor.config.settings import flatten
+from compressor.comparison.ledger.records import SCHEMA, Record, SeedValue, hash_of, write_record
+from compressor.config.settings import MethodConfig, flatten
 from compressor.data.scenarios import Scenario
 from compressor.engine.history import RunStatus, read_run
+from compressor.engine.methods import prepared
 from compressor.errors import InputError, UsageError
-from compressor.storage import join_inside, read_json
+from compressor.storage import encode_json, ensure_folder, join_inside, read_json
 
 _COSTS = ("train_seconds", "teacher_seconds", "images", "teacher_images", "peak_bytes")
 _ACCURACIES = ("top1_last", "top1_best", "paper_rule_top1")
@@ -33,7 +34,9 @@ def records_of_comparison(folder: Path, name: str | None = None) -> list[Record]
     cells = _cells(folder)
     rows: dict[tuple[str, str], list[RunStatus]] = {}
     for cell in cells:
-        rows.setdefault((str(cell["pair"]), str(cell["method"])), []).append(_finished(_place(folder, str(cell["run"]))))
+        rows.setdefault((str(cell["pair"]), str(cell["method"])), []).append(
+            _finished(_place(folder, str(cell["run"])))
+        )
     if name is not None and len({pair for pair, _ in rows}) > 1:
         raise UsageError(f"{folder} holds several pairs, one name {name!r} is not enough", hint="leave the name out")
     made = []
@@ -41,6 +44,20 @@ def records_of_comparison(folder: Path, name: str | None = None) -> list[Record]
         row = row_name(runs[0].run["config"], label) if name is None else f"{name}-{_word(label)}"
         made.append(make_record(row, label, runs))
     return made
+
+
+def record_comparison(folder: Path, to: Path, name: str | None = None) -> list[Path]:
+    """Make records as `records_of_comparison` and write them into a folder; none is written over another one.
+
+    Raises:
+        UsageError: a record of that name is there and says something else. Others as `records_of_comparison`.
+    """
+    made = records_of_comparison(folder, name)
+    for record in made:
+        file = to / f"{record.row}.json"
+        if file.is_file() and read_json(file) != json.loads(encode_json(record.document())):
+            raise UsageError(f"{file} is there and says something else", hint="remove it first, or --to another folder")
+    return [write_record(record, ensure_folder(to)) for record in made]
 
 
 def make_record(row: str, label: str, runs: Sequence[RunStatus]) -> Record:
@@ -69,6 +86,7 @@ def make_record(row: str, label: str, runs: Sequence[RunStatus]) -> Record:
         label=label,
         config=config,
         config_sha256=hash_of(config),
+        method_settings=method_settings_of(config["method"]),
         schedule=schedule_words(config["training"], result["data"]["train"]),
         selection=selection_words(config["training"], int(result["data"]["val"])),
         data={key: result["data"][key] for key in ("name", "sha256", "classes", "train", "val", "test")},
@@ -89,10 +107,15 @@ def settings_of(identity: Mapping[str, Any]) -> dict[str, Any]:
     return config
 
 
-def hash_of(config: Mapping[str, Any]) -> str:
-    """Hash settings, 64 hex digits."""
-    text = json.dumps(config, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+def method_settings_of(method: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all settings of a method as plain JSON values, with this version's defaults where nothing is given.
+
+    Args:
+        method: its ``name``, and the ``settings`` that are given.
+    """
+    _, config = prepared(MethodConfig(name=method["name"], settings=dict(method["settings"])))
+    settings: dict[str, Any] = json.loads(json.dumps(asdict(config), default=str))
+    return settings
 
 
 def row_name(identity: Mapping[str, Any], label: str, *, first: str | None = None, usual_epochs: int = 0) -> str:

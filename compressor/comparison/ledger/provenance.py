@@ -63,7 +63,9 @@ def checkout() -> str | None:
     commit = _git(package, "rev-parse", "HEAD")
     if commit is None:
         return None
-    changed = _git(package.parent, "status", "--porcelain", "--untracked-files=no", "--", "compressor", "plugins", "zoo")
+    changed = _git(
+        package.parent, "status", "--porcelain", "--untracked-files=no", "--", "compressor", "plugins", "zoo"
+    )
     return f"{commit[:12]}+changes" if changed else commit[:12]
 
 

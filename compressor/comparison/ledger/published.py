@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass as checked
 
 from compressor.comparison.ledger.packages import documents
 from compressor.errors import InputError, PluginError, UsageError, suggestion
+from compressor.models.catalogue import resolve_name
 from compressor.storage import read_json
 
 FOLDER = "published"
@@ -28,7 +29,7 @@ class Rerun:
 
 @checked(frozen=True, kw_only=True, config=_STRICT)
 class PublishedPair:
-    """One pair of networks: ``published`` top-1 by method, ``teacher`` and ``scratch`` among them, in percent."""
+    """One pair of networks, by their full names: ``published`` top-1 in percent by method, ``teacher`` among them."""
 
     teacher: str
     student: str
@@ -37,8 +38,8 @@ class PublishedPair:
 
     @property
     def name(self) -> str:
-        """``TEACHER:STUDENT``, as it is typed."""
-        return f"{self.teacher}:{self.student}"
+        """``TEACHER:STUDENT``, as it is typed: short names."""
+        return f"{short(self.teacher)}:{short(self.student)}"
 
 
 @checked(frozen=True, kw_only=True, config=_STRICT)
@@ -63,8 +64,26 @@ class PublishedTable:
     pairs: tuple[PublishedPair, ...]
 
     def pair(self, teacher: str, student: str) -> PublishedPair | None:
-        """Return what was published of a pair, None for nothing."""
+        """Return what was published of a pair, by full names; None for nothing."""
         return next((pair for pair in self.pairs if (pair.teacher, pair.student) == (teacher, student)), None)
+
+    def named(self, text: str) -> PublishedPair:
+        """Return the pair that ``TEACHER:STUDENT`` means; one of no published numbers where the table has none.
+
+        A short name that would be ambiguous elsewhere means the table's network.
+
+        Raises:
+            UsageError: not two names, or a network that does not exist.
+        """
+        teacher, colon, student = text.rpartition(":")
+        if not (colon and teacher and student):
+            raise UsageError(f"--pair {text!r} is not TEACHER:STUDENT", hint=f"for example {self.pairs[0].name}")
+        own = {short(name): name for pair in self.pairs for name in (pair.teacher, pair.student)}
+        names = [
+            own.get(name) or resolve_name(name, role=role).registered
+            for name, role in ((teacher, "teacher"), (student, "student"))
+        ]
+        return self.pair(*names) or PublishedPair(teacher=names[0], student=names[1], published={}, rerun={})
 
 
 def all_tables() -> Mapping[str, PublishedTable]:
@@ -109,3 +128,8 @@ def read_table(file: Path) -> PublishedTable:
         first = cause.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise InputError(f"{file} is no published table: {place}: {first['msg'].lower()}") from cause
+
+
+def short(name: str) -> str:
+    """Return a network's name without the prefix of the package that brings it."""
+    return resolve_name(name).display

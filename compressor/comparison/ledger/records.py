@@ -3,6 +3,8 @@
 They lie as JSON files in the folder ``records`` of every package that brings recipes, and wherever a user keeps some.
 """
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -71,7 +73,8 @@ class Record:
 
     Args:
         label: of the method as tables call it. config: every setting of the run but its seed and where data lie.
-        config_sha256: of ``config``. schedule, selection: in words. data: name, sha256 and sizes.
+        config_sha256: of ``config``. method_settings: all of the method, with the defaults of that time.
+        schedule, selection: in words. data: name, sha256 and sizes.
         teacher: name, sha256, top1 (on the test images, in percent) and origin; None for a student without one.
         student: name, parameters and multiply-adds. environments: versions, machine and threads of the runs.
         commit: of the checkout that made the record, with ``+changes`` where it had any; None outside of one.
@@ -82,6 +85,7 @@ class Record:
     label: str
     config: dict[str, Any]
     config_sha256: str
+    method_settings: dict[str, Any]
     schedule: str
     selection: str
     data: dict[str, Any]
@@ -104,7 +108,7 @@ class Record:
 
     def document(self) -> dict[str, Any]:
         """Return the record as plain JSON values."""
-        return asdict(self)  # type: ignore[call-overload,no-any-return]  # pydantic's dataclasses are ordinary ones
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -153,17 +157,20 @@ def read_record(file: Path) -> Record:
     """Read one record.
 
     Raises:
-        InputError: missing, no JSON, not of the shape, or of a newer schema.
+        InputError: missing, no JSON, not of the shape, of a newer schema, or its settings were edited.
     """
     value = read_json(file)
     if isinstance(value, dict) and value.get("schema") not in (None, SCHEMA):
         raise InputError(f"{file} is a record of schema {value['schema']}, this version reads {SCHEMA}")
     try:
-        return TypeAdapter(Record).validate_python(value)
+        record = TypeAdapter(Record).validate_python(value)
     except ValidationError as cause:
         first = cause.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise InputError(f"{file} is no record: {place}: {first['msg'].lower()}") from cause
+    if hash_of(record.config) != record.config_sha256:
+        raise InputError(f"{file} was changed by hand: its settings are not those of config_sha256")
+    return record
 
 
 def write_record(record: Record, folder: Path) -> Path:
@@ -171,3 +178,9 @@ def write_record(record: Record, folder: Path) -> Path:
     file = folder / f"{record.row}.json"
     write_json(file, record.document(), what=f"record {record.row}")
     return file
+
+
+def hash_of(config: Mapping[str, Any]) -> str:
+    """Hash settings, 64 hex digits."""
+    text = json.dumps(config, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -11,7 +11,7 @@ from compressor.comparison.statistics import summarise
 from compressor.comparison.table import TEACHER, CellRecord, Row
 
 MOST_POINTS = 120
-"""Epochs of a curve that are drawn and listed at most; longer ones are thinned evenly."""
+"""Epochs of a curve that are drawn and listed at most, in a page of one pair."""
 
 
 def draw_against(rows: Sequence[Row], looks: Looks, *, cost: str, axis: str, key: str) -> Picture | None:
@@ -124,15 +124,19 @@ class Curve:
     deviations: tuple[float | None, ...]
 
 
-def curves_of(cells: Sequence[CellRecord], value: str) -> list[Curve]:
-    """Return a curve a method of a column of ``metrics.csv``, over the epochs of the last phase that all seeds have."""
+def curves_of(cells: Sequence[CellRecord], value: str, *, most: int = MOST_POINTS) -> list[Curve]:
+    """Return a curve a method of a column of ``metrics.csv``, over the epochs of the last phase that all seeds have.
+
+    Args:
+        most: epochs of a curve that are kept, >= 2; a longer one is thinned evenly.
+    """
     curves = []
     for name in dict.fromkeys(cell.method for cell in cells):
         found = [_by_epoch(cell, value) for cell in cells if cell.method == name and cell.evidence is not None]
         runs = [run for run in found if run]
         epochs = sorted(set(runs[0]).intersection(*runs[1:])) if runs else []
         if epochs:
-            thin = _thinned(epochs)
+            thin = _thinned(epochs, most)
             summaries = [summarise([run[epoch] for run in runs]) for epoch in thin]
             deviations = tuple(item.deviation for item in summaries)
             curves.append(Curve(name, tuple(thin), tuple(item.mean for item in summaries), deviations))
@@ -148,11 +152,11 @@ def _by_epoch(cell: CellRecord, value: str) -> dict[int, float]:
     return {int(row["epoch"]) + 1: float(row[value]) for row in rows}
 
 
-def _thinned(epochs: Sequence[int]) -> list[int]:
-    if len(epochs) <= MOST_POINTS:
+def _thinned(epochs: Sequence[int], most: int) -> list[int]:
+    if len(epochs) <= most:
         return list(epochs)
-    step = (len(epochs) - 1) / (MOST_POINTS - 1)
-    return [epochs[round(place * step)] for place in range(MOST_POINTS)]
+    step = (len(epochs) - 1) / (most - 1)
+    return [epochs[round(place * step)] for place in range(most)]
 
 
 def draw_curves(curves: Sequence[Curve], looks: Looks, *, words: str, key: str) -> Picture | None:

@@ -10,7 +10,7 @@ from compressor.comparison.columns import (
     closeness_columns,
     cost_columns,
 )
-from compressor.comparison.report.accuracy import curves_of, draw_against, draw_curves, draw_seeds
+from compressor.comparison.report.accuracy import MOST_POINTS, curves_of, draw_against, draw_curves, draw_seeds
 from compressor.comparison.report.classes import (
     Seen,
     Thumbnail,
@@ -28,6 +28,7 @@ from compressor.comparison.verdict import of_pair
 
 PLACES = ("against", "seeds", "curves", "costs", "calibration", "classes")
 """Where pictures stand in a section."""
+_FEWEST_POINTS = 24
 _PICTURED = 2
 """Pairs whose worst errors are shown as pictures; more would make the file large."""
 
@@ -71,7 +72,8 @@ def make_sections(rows: Sequence[Row], cells: Sequence[CellRecord], baseline: st
             sections.append(_average(mine, scores, baseline, looks))
         else:
             own = [cell for cell in cells if cell.pair == pair]
-            sections.append(_section(f"p{place}", pair, mine, own, baseline, looks, errors=place < _PICTURED))
+            most = max(_FEWEST_POINTS, MOST_POINTS // len(pairs))
+            sections.append(_section(f"p{place}", pair, mine, own, baseline, looks, most, errors=place < _PICTURED))
     return sections
 
 
@@ -82,6 +84,7 @@ def _section(
     cells: Sequence[CellRecord],
     baseline: str,
     looks: Looks,
+    most: int,
     *,
     errors: bool,
 ) -> Section:
@@ -89,8 +92,8 @@ def _section(
     scores = {row.method: scores_of(cells)[row.method] for row in done}
     seen = _seen(cells, [row.method for row in done])
     ordered = [cell for row in done for cell in cells if cell.method == row.method]
-    curves = curves_of(ordered, "eval_top1")
-    losses = [] if curves else curves_of(ordered, "train_loss")
+    curves = curves_of(ordered, "eval_top1", most=most)
+    losses = [] if curves else curves_of(ordered, "train_loss", most=most)
     best = next((row.method for row in done if row.method != baseline and row.method in seen), None)
     drawn: dict[str, Sequence[Picture | None]] = {
         "against": [

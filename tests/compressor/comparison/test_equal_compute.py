@@ -10,6 +10,8 @@ from tiny_runs import TINY
 from compressor.comparison.cells import line_up, plan_cells
 from compressor.config.layers import Layer, resolve
 from compressor.config.settings import RunConfig
+from compressor.data.resident import ResidentSplit
+from compressor.data.types import PLAIN, Augmentation, ViewSlot
 from compressor.distiller import Batch, ModelOutput, Pair, Rotations
 from compressor.distiller.specs import NetworkSpec
 from compressor.engine.inputs import Objects
@@ -20,15 +22,43 @@ def config_for(overrides: Mapping[str, Any]) -> RunConfig:
     return resolve([Layer("test", TINY), Layer("compare", overrides)]).config
 
 
-def test_kd_asks_for_as_many_turns_as_its_setting_says() -> None:
+def test_kd_asks_for_as_many_views_as_its_setting_says() -> None:
     kd = load_method("kd")
     assert kd.needs_for(kd.Config()).views.count == 1
-    assert kd.needs_for(kd.Config(views=4)).views == Rotations(4)
-    with pytest.raises(ValueError, match=r"kd\.views must be 1 to 4, got 5"):
-        kd.Config(views=5)
+    assert kd.needs_for(kd.Config(views=4, turn_views=True)).views == Rotations(4)
+    crops = kd.needs_for(kd.Config(views=4)).views
+    images = torch.arange(12).view(1, 3, 2, 2)
+    assert crops.count == 4
+    assert all(torch.equal(crops.transform(images, view), images) for view in range(4))
 
 
-def test_every_turn_counts_as_an_image_of_its_own() -> None:
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"views": 0}, r"kd\.views must be 1 to 16, got 0"),
+        ({"views": 17}, r"kd\.views must be 1 to 16, got 17"),
+        ({"views": 5, "turn_views": True}, r"kd\.views must be 1 to 4, got 5"),
+    ],
+)
+def test_impossible_numbers_of_views_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_method("kd").Config(**settings)
+
+
+def test_views_of_an_image_are_crops_of_their_own() -> None:
+    kd = load_method("kd")
+    views = kd.needs_for(kd.Config(views=3)).views
+    images = torch.randint(0, 256, (5, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    split = ResidentSplit(images, torch.arange(5))
+    slots = [PLAIN, ViewSlot(views, 1), ViewSlot(views, 2)]
+    [shown] = split.batches([torch.arange(5)], slots=slots, augmentation=Augmentation(crop_padding=4))
+    [plain] = split.batches([torch.arange(5)], augmentation=Augmentation(crop_padding=4))
+    assert torch.equal(shown.images[:, 0], plain.images[:, 0])
+    assert not torch.equal(shown.images[:, 0], shown.images[:, 1])
+    assert not torch.equal(shown.images[:, 1], shown.images[:, 2])
+
+
+def test_every_view_counts_as_an_image_of_its_own() -> None:
     kd = load_method("kd")
     spec = NetworkSpec(name="net", stages=(), preacts=False, embedding_width=0, num_classes=3)
     pair = Pair(student=spec, teacher=spec, num_classes=3, train_size=4, class_counts=(2, 1, 1))

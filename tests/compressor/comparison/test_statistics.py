@@ -115,6 +115,14 @@ def test_all_equal_values_are_not_separated_and_nothing_is_divided_by_zero() -> 
     assert (got["above"].verdict, got["above"].interval) == ("better", (1.0, 1.0))
 
 
+def test_noise_of_the_last_digit_is_no_spread() -> None:
+    base = by_seed(0.1, 0.2, 0.3)
+    got = differences({"m": by_seed(0.1 + 0.2, 0.4, 0.3 + 0.2)}, base)["m"]
+    assert got.interval == pytest.approx((0.2, 0.2))
+    assert got.deviation == pytest.approx(0.0, abs=1e-12)
+    assert (got.p_value, got.verdict) == (0.0, "better")
+
+
 def test_only_seeds_that_both_have_are_paired() -> None:
     got = differences({"m": {0: 5.0, 2: 7.0, 9: 100.0}, "none": {8: 1.0}}, {0: 4.0, 1: 0.0, 2: 5.0})
     assert got["m"].pairs == 2

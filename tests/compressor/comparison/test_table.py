@@ -102,6 +102,15 @@ def test_sentence_of_separated_and_unseparated_methods() -> None:
     )
 
 
+def test_sentence_explains_an_interval_without_zero_that_is_not_enough() -> None:
+    # Against scratch kd has 2, 3, 4: t = 3 / (1 / sqrt 3), p = 0.035; with a second method Holm makes it 0.07.
+    some = cells(scratch=(70.0, 71.0, 72.0), kd=(72.0, 74.0, 76.0), at=(70.0, 71.5, 71.0))
+    assert "which these seeds do not separate once the number of methods is corrected for (about " in sentence(
+        make_rows(some, "scratch"), "scratch"
+    )
+    assert "which is separated from it" in sentence(make_rows(some[:6], "scratch"), "scratch")
+
+
 def test_pairs_stand_apart() -> None:
     some = [cell("scratch", 0, 70.0), cell("kd", 0, 72.0)]
     some += [cell("scratch", 0, 50.0, pair="a -> b"), cell("kd", 0, 49.0, pair="a -> b")]
@@ -164,6 +173,19 @@ def test_files_hold_the_rows(tmp_path: Path) -> None:
     lines = (tmp_path / "table.md").read_text().splitlines()
     assert lines[0].count("|") == lines[1].count("|") == lines[-1].count("|")
     assert any("it fell" in line for line in lines)
+
+
+def test_columns_that_nobody_fills_are_left_out() -> None:
+    rows = make_rows(cells(scratch=(70.0, 71.0), kd=(72.0, 73.0)), "scratch")
+    heading = as_markdown(rows, "scratch").splitlines()[0]
+    assert "few %" not in heading
+    assert "last epoch" not in heading
+    for row in rows:
+        object.__setattr__(row, "few_top1", 12.5)
+        object.__setattr__(row, "last_mean", (row.top1_mean or 0.0) - 1)
+    text = as_markdown(rows, "scratch")
+    assert "| few % | last epoch |" in text
+    assert "| 12.50 |" in text
 
 
 def test_latex_is_escaped_and_as_wide_in_every_line() -> None:
