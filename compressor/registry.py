@@ -4,9 +4,12 @@ Built-in ones come through the same door as strangers'. Only what is asked for i
 contested or unfinished breaks the runs that use it and no others.
 """
 
+import signal
 import sys
+import threading
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import Distribution, EntryPoint
@@ -17,6 +20,9 @@ from compressor.errors import PluginError, UsageError, suggestion
 
 if TYPE_CHECKING:
     from compressor.distiller import Distiller
+
+IMPORT_SECONDS = 60.0
+"""How long the import of a plugin may take; the first import of torch over a network takes a good part of it."""
 
 METHODS = "compressor.methods"
 ARCHITECTURES = "compressor.architectures"
@@ -65,14 +71,40 @@ def load(group: str, name: str, *, kind: str) -> Any:
         raise PluginError(f"{kind} {name!r} is claimed by {owners}", hint="uninstall one of them")
     point = next(point for point in entry_points(group) if point.name == name)
     try:
-        return point.load()
+        with _in_time(IMPORT_SECONDS):
+            return point.load()
     except KeyboardInterrupt:
         raise
     except BaseException as cause:  # a stranger's module may raise anything, SystemExit too
+        reason = str(cause) if isinstance(cause, _TooLong) else f"{type(cause).__name__}: {cause}"
         raise PluginError(
-            f"{kind} {name!r} (package {entries[0].package}) cannot be imported: {type(cause).__name__}: {cause}",
+            f"{kind} {name!r} (package {entries[0].package}) cannot be imported: {reason}",
             hint=f"compress plugins check {name}",
         ) from cause
+
+
+class _TooLong(BaseException):
+    """Raised inside an import that does not end; no Exception, for a stranger's module may catch those."""
+
+
+@contextmanager
+def _in_time(seconds: float) -> Iterator[None]:
+    """End an import that takes longer; where signals cannot be had (another thread, another timer) it may."""
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getitimer(signal.ITIMER_REAL)[0]:
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise _TooLong(f"it did not end within {seconds:g} seconds")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL if before is None else before)
 
 
 def load_method(name: str) -> "type[Distiller[Any]]":

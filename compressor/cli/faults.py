@@ -1,5 +1,6 @@
 """What went wrong, as the user reads it: a message, a hint, a code word and an exit code."""
 
+import errno
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,6 +11,21 @@ from typing import Any
 from compressor.errors import CompressorError, suggestion
 
 INTERRUPTED = 130
+_REFUSALS = (
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EIO,
+    errno.ELOOP,
+    errno.EMFILE,
+    errno.ENAMETOOLONG,
+    errno.ENFILE,
+    errno.ENOSPC,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ESTALE,
+)
+"""What the system says of names and disks, never of our mistakes."""
+_OURS = ("compressor_plugins", "compressor_zoo")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,11 +60,17 @@ def fault_of(error: BaseException) -> Fault:
         return Fault(message="interrupted", hint=None, code="stopped", exit=INTERRUPTED, trace=trace)
     if hasattr(error, "format_message"):
         return _of_parser(error)
+    if isinstance(error, OSError) and error.errno in _REFUSALS:
+        said = f"the system refuses: {error.strerror}" + (f": {error.filename}" if error.filename else "")
+        return Fault(message=said, hint=None, code="storage", exit=4, trace=trace)
     if isinstance(error, MemoryError):
         hint = "--batch-size smaller, or --micro-batches 2"
         return Fault(message="no memory left", hint=hint, code="training.memory", exit=5, trace=trace)
     text = str(error).strip().splitlines()
     said = f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+    if (culprit := _plugin_of(error)) is not None:
+        hint = "report it to the authors of that package, with what --debug prints"
+        return Fault(message=f"{said} (in the plugin {culprit})", hint=hint, code="plugin", exit=3, trace=trace)
     return Fault(
         message=f"{said} (a bug of ours, not of yours)",
         hint="run it again with --debug and report what it prints",
@@ -56,6 +78,21 @@ def fault_of(error: BaseException) -> Fault:
         exit=1,
         trace=trace,
     )
+
+
+def _plugin_of(error: BaseException) -> str | None:
+    """Return the package and version of the plugin in whose code an exception was raised, None where in nobody's."""
+    from compressor.registry import ARCHITECTURES, METHODS, names
+
+    packages = {
+        entry.value.partition(":")[0].partition(".")[0]: entry.package
+        for group in (METHODS, ARCHITECTURES)
+        for entries in names(group).values()
+        for entry in entries
+    }
+    frames = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    roots = [name.partition(".")[0] for name in frames]
+    return next((packages[root] for root in reversed(roots) if root in packages and root not in _OURS), None)
 
 
 def _of_parser(error: Any) -> Fault:

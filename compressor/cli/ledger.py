@@ -56,7 +56,7 @@ def table_lines(cells: Sequence["TableCell"], output: "Output") -> str:
     blocks = []
     for pair in dict.fromkeys(cell.pair for cell in cells):
         mine = [cell for cell in cells if cell.pair == pair]
-        header = (pair, "paper", "re-run", "measured (n)", "difference", "paper's rule")
+        header = (pair, "paper", "re-run", "measured (n)", "gap", "paper's rule")
         blocks.append(aligned(header, [_cell_texts(cell) for cell in mine], output.columns))
         blocks += [f"{cell.method}: failed: {cell.reason}" for cell in mine if cell.reason]
     return "\n".join(blocks)

@@ -106,7 +106,8 @@ class Lines:
 
     def _whose(self, event: Event, phase: str = MAIN_PHASE) -> str:
         lane = event.lane if self._many or event.lane == "teacher" else ""
-        name = f"lane={lane.replace(' ', '/')} " if lane else ""
+        method, _, seed = lane.rpartition(" ")
+        name = f"lane={'/'.join(part.replace(' ', '_') for part in (method, seed) if part)} " if lane else ""
         return name if phase == MAIN_PHASE else f"{name}phase={phase} "
 
 

@@ -5,13 +5,13 @@ import textwrap
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TextIO, cast
 
 from rich.console import Console
 from rich.live import Live as RichLive
 from rich.text import Text
 
-from compressor.cli.output import Output
+from compressor.cli.output import Output, Patient
 from compressor.cli.wording import MAIN_PHASE, STOPPING, accuracy, clock, duration, failure, terms
 from compressor.events import EpochDone, Event, Fact, LaneDone, LaneFailed, PhaseStarted, Progress, Stopping, Warned
 
@@ -44,7 +44,7 @@ class Live:
         self._facts: set[Fact] = set()
         self._progress: Progress | None = None
         self.console = Console(
-            file=output.stderr,
+            file=cast("TextIO", Patient(output.stderr)),
             force_terminal=True,
             no_color=not output.colored,
             width=output.columns,

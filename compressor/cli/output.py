@@ -123,6 +123,31 @@ def silence(stream: TextIO) -> None:
         return
 
 
+class Patient:
+    """A stream that somebody else writes to, whose reader may go, as a terminal that is closed: that is no error."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write, or from now on nowhere."""
+        try:
+            return self._stream.write(text)
+        except OSError:
+            silence(self._stream)
+            return len(text)
+
+    def flush(self) -> None:
+        """Flush, or from now on nothing."""
+        try:
+            self._stream.flush()
+        except OSError:
+            silence(self._stream)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 def _write(stream: TextIO, text: str, *, must_arrive: bool = False) -> None:
     """Write, with a question mark for letters that the stream's encoding does not have.
 

@@ -120,6 +120,8 @@ def _row(ask: Ask, name: str, seeds: int | None, out: Path | None) -> None:
         raise UsageError(f"--seeds must be >= 1, got {seeds}")
     record = find_record(name)
     given = ask.given.resolved()
+    if ask.given.recipe is not None:
+        raise UsageError(f"{record.row} runs at its recorded settings, not by --recipe {ask.given.recipe}")
     _refuse_settings(record.row, given.origins)
     budget = Budget(given.config.runtime.time_budget)
     names = _names(record.config)
@@ -195,6 +197,9 @@ def _table(ask: Ask, name: str, pairs: str, methods: list[str], seeds: int, out:
         raise UsageError(f"--seeds must be >= 1, got {seeds}")
     table = find_table(name)
     chosen = _pairs(table, pairs)
+    for pair in chosen:
+        if not pair.published:
+            ask.output.warn(f"{pair.name} is none of the table's pairs: nothing was published of it")
     for method in methods:
         check_method(method)
     config_for = _settings_for(ask, table)
@@ -235,15 +240,20 @@ def _settings_for(ask: Ask, table: "PublishedTable") -> Any:
     given = ask.given if ask.given.recipe is not None else replace(ask.given, recipe=table.recipe)
 
     def config_for(overrides: Mapping[str, Any]) -> "RunConfig":
-        own = {} if table.recipe is not None else {"data.source": table.data}
-        resolved = given.resolved({**own, **overrides})
-        said = resolved.origins.get("training.epochs") in ("--epochs", "COMPRESS_EPOCHS")
-        if said and resolved.origins.get("teacher_training.epochs", "recipe ").startswith("recipe "):
-            epochs = {"teacher_training.epochs": resolved.config.training.epochs}
-            return given.resolved({**own, **epochs, **overrides}).config
-        return resolved.config
+        resolved = given.resolved(overrides)
+        more: dict[str, Any] = {}
+        if table.recipe is None and not _said(resolved.origins, "data.source"):
+            more["data.source"] = table.data
+        if _said(resolved.origins, "training.epochs") and not _said(resolved.origins, "teacher_training.epochs"):
+            more["teacher_training.epochs"] = resolved.config.training.epochs
+        return given.resolved({**more, **overrides}).config if more else resolved.config
 
     return config_for
+
+
+def _said(origins: Mapping[str, str], key: str) -> bool:
+    """Say whether a setting was written by the user, in any place."""
+    return not origins.get(key, "recipe ").startswith("recipe ")
 
 
 def _tell_table(ask: Ask, made: "TableRun") -> None:

@@ -286,4 +286,5 @@ def _statistics(
     shares = counts / counts.sum(dim=1, keepdim=True)
     mean = shares @ values
     variance = (shares * (values - mean[:, None]) ** 2).sum(dim=1)
-    return tuple(mean.tolist()), tuple(variance.sqrt().tolist())
+    deviation = torch.where(variance > 0, variance.sqrt(), 1.0)  # a channel that never changes is not divided by 0
+    return tuple(mean.tolist()), tuple(deviation.tolist())

@@ -57,7 +57,9 @@ def supply(lane: Lane, session: Session) -> None:
     if session.runtime.is_main:
         clear_leftovers(folder)
     _load(lane, phase, folder)
-    session.listener(Fact(lane=lane.name, title=phase.name.capitalize(), text=f"of the teacher, kept in {folder}"))
+    session.listener(
+        Fact(lane=lane.name, title=phase.name.capitalize(), text=f"made once for all students, kept in {folder}")
+    )
 
 
 def artefact_key(lane: Lane, session: Session) -> str:

@@ -17,9 +17,12 @@ def close_epoch(
 
     Args:
         epoch: from 0. look: evaluate the student where the settings say that it is time. rates: see `Pace.rates`.
+
+    Raises:
+        TrainingError: the student's answers to the held-out images are not finite.
     """
     lane = seat.lane
-    means = lane.meter.means()
+    means = lane.meter.of_all(session.runtime.gather).means()
     row: dict[str, Any] = {
         "phase": lane.phase.name,
         "epoch": epoch,
@@ -43,6 +46,7 @@ def _look(seat: Seat, session: Session, epoch: int, epochs: int) -> dict[str, fl
         return {}
     net = lane.exported
     seen = predict(net, val, seat.normalisation)
+    lane.check_finite({"held-out loss": seen.loss})  # else the answers of a network that is lost might be the best
     if lane.in_last_phase and (lane.best.top1 is None or seen.top1 > lane.best.top1):
         lane.best.top1, lane.best.epoch = seen.top1, epoch
         lane.best.weights = {key: value.detach().clone() for key, value in net.state_dict().items()}

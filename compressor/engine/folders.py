@@ -5,11 +5,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from compressor import __version__
 from compressor.config.document import to_toml
 from compressor.config.settings import RunConfig, flatten
 from compressor.engine.history import read_description, read_result
 from compressor.engine.names import safe
-from compressor.errors import StorageError, UsageError
+from compressor.errors import InputError, StorageError, UsageError
 from compressor.models.catalogue import resolve_name
 from compressor.storage import RunLock, ensure_folder, preflight, set_aside, write_text
 
@@ -83,7 +84,19 @@ def _same_settings(folder: Path, run: Mapping[str, Any], config: RunConfig) -> N
         for key in sorted(theirs.keys() | ours.keys())
         if theirs.get(key, absent) != ours.get(key, absent)
     ]
+    version = _version_of(run)
+    if version != __version__:
+        raise InputError(
+            f"{folder} was begun by version {version}, this is {__version__}, which reads its settings otherwise: "
+            + ", ".join(changed[:8]),
+            hint=f"go on with version {version}, or --fresh to set the old one aside",
+        )
     raise UsageError(
         f"--out {folder} was made with other settings: {', '.join(changed[:8])}",
         hint="drop --out for a new folder, or --fresh to set the old one aside",
     )
+
+
+def _version_of(run: Mapping[str, Any]) -> str:
+    environment = run.get("environment")
+    return str(environment.get("compressor", __version__)) if isinstance(environment, dict) else __version__

@@ -46,6 +46,11 @@ class StopRequest:
         """Whether the run should stop after this step."""
         return self._signal is not None or (self._deadline is not None and time.monotonic() >= self._deadline)
 
+    @property
+    def heard(self) -> bool:
+        """Whether a signal asked, whatever the time budget says."""
+        return self._signal is not None
+
     def stopped(self, step: int) -> Stopped:
         """Make the exception to raise once step ``step`` is saved."""
         code = 130 if self._signal is None else _EXIT_CODES[signal.Signals(self._signal)]

@@ -232,6 +232,7 @@ class Lane:
             terms: Terms = self._prepared(part, self.phase, self.needs)
         if not terms:
             raise PluginError(f"{self.name}: phase {self.phase.name!r} returned no terms")
+        self._check_terms(terms)
         if self.runtime.device.type == "cpu":
             self.check_finite(terms)
         self.meter.add(terms, part.weight)
@@ -248,6 +249,18 @@ class Lane:
         self.optimizer.zero_grad(set_to_none=True)
         if self.ema is not None:
             self.ema.update(self.module.student.net)
+
+    def _check_terms(self, terms: Any) -> None:
+        if not isinstance(terms, Mapping):
+            raise PluginError(f"{self.name}: phase {self.phase.name!r} returned a {type(terms).__name__}, not a table")
+        for name, value in terms.items():
+            if not isinstance(value, Tensor) or value.dim():
+                what = (
+                    f"has shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"is a {type(value).__name__}"
+                )
+                raise PluginError(f"{self.name}: term {name!r} {what}, not a single number in a tensor")
+        if not any(value.requires_grad for value in terms.values()):
+            raise PluginError(f"{self.name}: no term of phase {self.phase.name!r} has a gradient")
 
     def check_finite(self, terms: Mapping[str, Tensor | float]) -> None:
         """Refuse to go on with a term that is not finite.

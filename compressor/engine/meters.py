@@ -1,6 +1,6 @@
 """What a lane measures while it trains: means over an epoch, kept on the device so that no step waits for them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -24,6 +24,18 @@ class Meter:
             self.names, self.total, self.weight = tuple(terms), None, 0.0
         self.total = values if self.total is None else self.total + values
         self.weight += weight
+
+    def of_all(self, gather: Callable[[Tensor], Tensor]) -> "Meter":
+        """Return the sums of all processes together; every process must ask.
+
+        Args:
+            gather: joins the rows of a tensor over all processes.
+        """
+        if self.total is None:
+            return self
+        mine = torch.cat([self.total, self.total.new_tensor([self.weight])])
+        together = gather(mine[None]).sum(0)
+        return Meter(self.names, together[:-1], float(together[-1]))
 
     def means(self) -> Mapping[str, float]:
         """Return the mean of each term; empty before the first step."""

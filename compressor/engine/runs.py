@@ -117,6 +117,7 @@ class _Group:
         if not runtime.is_main:
             self.listener = silent
         self._warn_of_slow_precision(runtime)
+        self._warn_of_split_batches(runtime)
         data = load(self.config, runtime, self.objects)
         self.listener(about_data(data))
         built = self._build_teacher(data)
@@ -133,6 +134,8 @@ class _Group:
             for job in self.jobs:
                 if job.seat is not None and job.seat.failure is not None:
                     job.outcome.failure = job.seat.failure
+            if runtime.any_of(stop.heard):  # before the long looks of the end, not after them
+                raise stop.stopped(max((job.seat.lane.position.step for job in self.jobs if job.seat), default=0))
             finisher = Finisher(session, self.command, check="fresh" if len(self._alive()) == 1 else "here")
             if runtime.is_main:
                 self._each(lambda job: self._finish(job, finisher))
@@ -215,4 +218,13 @@ class _Group:
     def _warn_of_slow_precision(self, runtime: Runtime) -> None:
         if runtime.device.type == "cpu" and runtime.precision != "fp32":
             text = f"--precision {runtime.precision} is many times slower than fp32 on most CPUs"
+            self.listener(Warned(message=text))
+
+    def _warn_of_split_batches(self, runtime: Runtime) -> None:
+        parts = self.config.training.micro_batches
+        if runtime.world > 1 and parts < runtime.world:
+            text = (
+                f"with {runtime.world} processes and --micro-batches {parts} batch statistics depend on the number of "
+                f"processes; --micro-batches {runtime.world} gives the same with any"
+            )
             self.listener(Warned(message=text))

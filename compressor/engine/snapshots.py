@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from compressor.engine.lanes import Lane, Position
-from compressor.errors import InputError
+from compressor.engine.meters import Meter
+from compressor.errors import InputError, TrainingError
 
 
 def snapshot(lane: Lane) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -42,7 +43,9 @@ def snapshot(lane: Lane) -> tuple[dict[str, Tensor], dict[str, Any]]:
         "optimizer": numbers,
         "scaler": None if lane.scaler is None else lane.scaler.state_dict(),
     }
-    return {key: value.detach().cpu().contiguous() for key, value in tensors.items()}, plain
+    kept = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    _refuse_lost_weights(lane, kept)
+    return kept, plain
 
 
 def restore(lane: Lane, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
@@ -77,11 +80,23 @@ def _restore(lane: Lane, tensors: dict[str, Tensor], plain: dict[str, Any]) -> N
     lane.seconds = float(plain["seconds"])
     lane.meter.names, lane.meter.weight = tuple(plain["meter_names"]), float(plain["meter_weight"])
     lane.meter.total = tensors["meter"].to(lane.runtime.device) if "meter" in tensors else None
+    if not lane.runtime.is_main:  # what was saved are the sums of all processes, and the first one has them
+        lane.meter = Meter()
     lane.notes.counts = {name: int(count) for name, count in plain.get("notes", {}).items()}
     lane.notes.totals = {key: value.to(lane.runtime.device) for key, value in _under("notes/", tensors).items()}
     _restore_optimizer(lane, _under("optimizer/", tensors), plain["optimizer"])
     if lane.scaler is not None:
         lane.scaler.load_state_dict(plain["scaler"])
+
+
+def _refuse_lost_weights(lane: Lane, tensors: dict[str, Tensor]) -> None:
+    for key, value in tensors.items():
+        if key.startswith(("student/", "ema/")) and value.is_floating_point() and not value.isfinite().all():
+            raise TrainingError(
+                f"{lane.name}: weights became NaN or infinite at step {lane.position.step} ({key.partition('/')[2]})",
+                hint=f"{lane.rate_option}{lane.optimizer.param_groups[0]['lr'] / 4:g}",
+                code="training.not_finite",
+            )
 
 
 def _restore_optimizer(lane: Lane, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:

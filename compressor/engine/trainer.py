@@ -208,33 +208,42 @@ class PhaseLoop:
     def _save(self) -> None:
         """Save every lane of the loop; a weight that is not finite never becomes a checkpoint."""
         for seat in self.alive:
-            began = time.monotonic()
-            seat.lane.check_finite(seat.lane.meter.means())
-            if seat.checkpoints is not None and self.session.runtime.is_main:
-                path = seat.checkpoints.save(seat.lane)
-                taken = time.monotonic() - began
-                event = Saved(lane=seat.lane.name, step=seat.lane.position.step, path=str(path), seconds=taken)
-                seat.tell(self.session, event)
-                self.pace.saving_cost = taken * len(self.seats)
+            try:
+                self._save_lane(seat)
+            except TrainingError as failure:
+                self._failed(seat, failure)
         self.pace.saved = time.monotonic()
         self.session.runtime.wait_for_everyone()
+
+    def _save_lane(self, seat: Seat) -> None:
+        lane, began = seat.lane, time.monotonic()
+        lane.check_finite(lane.meter.means())
+        own, lane.meter = lane.meter, lane.meter.of_all(self.session.runtime.gather)
+        try:
+            if seat.checkpoints is None or not self.session.runtime.is_main:
+                return
+            path = seat.checkpoints.save(lane)
+        finally:
+            lane.meter = own
+        taken = time.monotonic() - began
+        seat.tell(self.session, Saved(lane=lane.name, step=lane.position.step, path=str(path), seconds=taken))
+        self.pace.saving_cost = taken * len(self.seats)
 
     def _end_of_epoch(self, epoch: int) -> None:
         for seat in self.alive:
             try:
                 seat.lane.check_finite(seat.lane.meter.means())
+                close_epoch(
+                    seat,
+                    self.session,
+                    epoch=epoch,
+                    epochs=self.epochs,
+                    steps=self.steps,
+                    look=self.evaluate,
+                    rates=self._rates(seat),
+                )
             except TrainingError as failure:
                 self._failed(seat, failure)
-                continue
-            close_epoch(
-                seat,
-                self.session,
-                epoch=epoch,
-                epochs=self.epochs,
-                steps=self.steps,
-                look=self.evaluate,
-                rates=self._rates(seat),
-            )
 
     def _rates(self, seat: Seat) -> dict[str, float]:
         return self.pace.rates(self.steps - seat.lane.position.step, lanes=len(self.alive))

@@ -15,6 +15,7 @@ from torch import nn
 from compressor.errors import InputError, UsageError
 from compressor.models.catalogue import ModelName, resolve_name
 from compressor.models.folders import SavedNetwork, check_holds, read_folder, read_weights_of, refuse_pickles
+from compressor.models.hub import go_offline_if_unreachable, how_to_reach_it
 from compressor.registry import ARCHITECTURES, load
 
 logging.getLogger("timm").addHandler(logging.NullHandler())
@@ -119,6 +120,9 @@ def pretrained_classes(name: ModelName) -> int | None:
 
 
 def _timm_model(registered: str, name: ModelName, *, pretrained: bool, arguments: Mapping[str, Any]) -> nn.Module:
+    remote = pretrained and not registered.startswith(_LOCAL)
+    if remote:
+        go_offline_if_unreachable()
     try:
         module = timm.create_model(registered, pretrained=pretrained, **arguments)
     except Exception as cause:
@@ -126,7 +130,7 @@ def _timm_model(registered: str, name: ModelName, *, pretrained: bool, arguments
         if name.kind not in ("remote", "run") and not isinstance(cause, _REFUSALS):
             raise
         what = "cannot be loaded" if pretrained else "cannot be built"
-        hint = "without network or cache, give a file: --teacher-weights PATH" if pretrained else None
+        hint = how_to_reach_it() if remote else None
         settings = f" with {dict(arguments)}" if arguments else ""
         raise InputError(f"model {name.given!r} {what}{settings}: {_first_line(cause)}", hint=hint) from cause
     assert isinstance(module, nn.Module)
@@ -173,12 +177,22 @@ def _from_factory(name: ModelName, num_classes: int | None) -> BuiltModel:
             f"cannot import {name.registered!r}: {_first_line(cause)}",
             hint="PACKAGE.MODULE:FACTORY, importable from where you are (PYTHONPATH=.)",
         ) from cause
-    takes = inspect.signature(factory).parameters
+    takes = _parameters_of(factory, name.registered)
     arguments = {"num_classes": num_classes} if "num_classes" in takes and num_classes is not None else {}
-    module = factory(**arguments)
+    try:
+        module = factory(**arguments)
+    except Exception as cause:
+        raise InputError(f"{name.registered!r} raised {type(cause).__name__}: {_first_line(cause)}") from cause
     if not isinstance(module, nn.Module):
         raise InputError(f"{name.registered!r} returned {type(module).__name__}, not a torch.nn.Module")
     return BuiltModel(module=module.train(), name=name, factory=name.registered)
+
+
+def _parameters_of(factory: Any, name: str) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(factory).parameters
+    except (TypeError, ValueError) as cause:
+        raise InputError(f"{name!r} is a {type(factory).__name__}, which cannot make a network") from cause
 
 
 def _first_line(cause: BaseException) -> str:

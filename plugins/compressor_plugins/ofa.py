@@ -35,7 +35,7 @@ class OFAConfig(Supervision):
 
 
 class OFA(Distiller[OFAConfig]):
-    """Hao et al., NeurIPS 2023, arXiv:2310.19444; needs stage maps of the student, and logits.
+    """Hao et al., NeurIPS 2023, arXiv:2310.19444; needs stage maps of the student, and the widths of embeddings.
 
     The two networks are compared as classifiers alone, so they may be built in any way. Exits are trained with the
     student and never published.

@@ -1,8 +1,11 @@
 """What the children of the fork server do: a command of ours, with a disk, a clock or a listener that plays tricks."""
 
+import fcntl
+import os
+import termios
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import partial
 from typing import Any
 
@@ -65,6 +68,36 @@ def compress(
 def compress_in_zone(args: Sequence[str]) -> int:
     """Run one command line in the time zone that the environment names."""
     time.tzset()
+    return compress(args)
+
+
+def compress_without_reader(args: Sequence[str], streams: Sequence[int]) -> int:
+    """Run one command line whose output nobody reads: the other ends of these streams' pipes are closed."""
+    for stream in streams:
+        reader, writer = os.pipe()
+        os.dup2(writer, stream)
+        os.close(writer)
+        os.close(reader)
+    return compress(args)
+
+
+def compress_in_closing_terminal(args: Sequence[str], words: str) -> int:
+    """Run one command line in a terminal of its own, which closes as soon as ``words`` are said."""
+    master, slave = os.openpty()
+    fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+    for stream in (0, 1, 2):
+        os.dup2(slave, stream)
+    os.close(slave)
+    os.set_blocking(master, False)
+
+    def heard(said: str) -> None:
+        with suppress(OSError):  # nothing to read, or closed
+            os.read(master, 1 << 20)  # else a terminal that nobody reads would make the run wait
+        if said == words:
+            os.close(master)
+
+    fault_server.listeners.append(heard)
+    os.environ["TERM"] = "xterm"
     return compress(args)
 
 

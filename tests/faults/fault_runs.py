@@ -1,5 +1,6 @@
 """The runs that faults are planted in: a few hundred milliseconds each, and what must not depend on the faults."""
 
+import csv
 import hashlib
 import json
 import os
@@ -214,11 +215,12 @@ def facts(place: Path, run: str = "run") -> dict[str, Any]:
 
 
 def table(place: Path, out: str = "comparison") -> list[dict[str, str]]:
-    """Return the rows of a comparison's table without what is a time."""
-    import csv
-
+    """Return the rows of a comparison's table without what is measured by a clock or of this process."""
     with (place / out / "table.csv").open(newline="") as file:
-        return [
-            {key: value for key, value in row.items() if not key.endswith(("seconds", "_ms"))}
-            for row in csv.DictReader(file)
-        ]
+        rows = list(csv.DictReader(file))
+    assert rows
+    return [{key: value for key, value in row.items() if not _measured(key)} for row in rows]
+
+
+def _measured(column: str) -> bool:
+    return column.startswith("latency") or column.endswith("seconds") or column == "peak_bytes"

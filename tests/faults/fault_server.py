@@ -13,6 +13,7 @@ import select
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,16 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 VOICE = os.dup(1)
 _order = ""
 _said: list[str] = []
+listeners: list[Callable[[str], None]] = []
+"""Called in the child with whatever it says."""
 
 
 def say(words: str) -> None:
     """Tell the test something from a child; at once, and in one piece."""
     _said.append(words)
     os.write(VOICE, f"{_order} said {words}\n".encode())
+    for listener in listeners:
+        listener(words)
 
 
 def said() -> list[str]:
@@ -66,7 +71,8 @@ def _fork(order: dict[str, Any], wakeup: tuple[int, int]) -> int:
                 os.close(end)
             code = _child(order)
         except BaseException:  # noqa: BLE001  # whatever it was, the test must read it
-            os.write(2, traceback.format_exc().encode())
+            with Path("output.txt").open("a") as log:  # stderr may have been closed
+                log.write(traceback.format_exc())
         finally:
             os._exit(code)
     return number

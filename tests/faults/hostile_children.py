@@ -2,12 +2,15 @@
 
 import io
 import json
+import os
 import resource
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,8 @@ def commands(
     secret: str | None = None,
     writable: Sequence[str] = (),
     watched: bool = True,
+    memory: int | None = None,
+    site: str | None = None,
     seconds: float = 0,
 ) -> int:
     """Run command lines and write down what became of each: ``label, exit, said, seen, seconds``.
@@ -35,14 +40,28 @@ def commands(
         cases: each with ``label``, ``arguments``, and ``remove``: what to remove afterwards, so that the next finds the
             place as it was. warm: command lines that are run before anything is watched, so that all is imported.
         secret, writable: see `Watch`; the working folder is always writable.
-        watched: False for inputs that cannot hold code.
+        watched: False for inputs that cannot hold code. memory: bytes that the machine pretends to have.
+        site: a folder of installed packages.
     """
     from fault_children import hurry
 
+    import compressor.api
+    import compressor.data.load
+    import compressor.engine.inputs
+    import compressor.registry
     from compressor.cli.main import main
+    from compressor.engine.evaluate import latencies
 
     del seconds  # the test's patience
     hurry()
+    compressor.api.latencies = partial(latencies, warm_up=0, runs=2)
+    if memory is not None:
+        compressor.data.load.memory_bytes = lambda: memory
+        compressor.engine.inputs.memory_bytes = lambda: memory
+    if site is not None:
+        sys.path.insert(0, site)
+        compressor.registry.forget()
+        compressor.registry.IMPORT_SECONDS = 1.0
     for arguments in warm:
         _said(lambda arguments=arguments: main(arguments))  # type: ignore[misc]  # mypy cannot type the default
     watch = None
@@ -54,8 +73,8 @@ def commands(
         answers.append(_answer(case, lambda case=case: main(case["arguments"]), watch))  # type: ignore[misc]  # as above
         for name in case.get("remove", ()):
             _remove(Path(name))
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    Path(ANSWERS).write_text(json.dumps({"answers": answers, "memory": memory}))
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    Path(ANSWERS).write_text(json.dumps({"answers": answers, "memory": most}))
     return 0
 
 
@@ -105,6 +124,29 @@ def stopped(args: Sequence[str], steps: int) -> int:
     return main(args)
 
 
+def losing(args: Sequence[str], steps: int, kind: str, lost: Sequence[str]) -> int:
+    """Run a command whose files are removed or cut after so many steps; it saves after each."""
+    from fault_children import hurry
+
+    import compressor.engine.runs
+    from compressor.cli.main import main
+    from compressor.engine.interrupts import StopRequest
+
+    class Losing(StopRequest):
+        seen = 0
+
+        @property
+        def asked(self) -> bool:
+            self.seen += 1
+            for name in lost if self.seen == steps else ():
+                Path(name).unlink() if kind == "gone" else os.truncate(name, 60)
+            return False
+
+    hurry(1)
+    compressor.engine.runs.StopRequest = Losing  # type: ignore[misc]  # for this child alone
+    return main(args)
+
+
 def _plant_module() -> None:
     """Make the module that payloads import, so that an import of it would succeed, and be seen."""
     Path(f"{TOKEN}.py").write_text("ran = True\n")
@@ -126,8 +168,9 @@ def _answer(case: Mapping[str, Any], act: Callable[[], Any], watch: Watch | None
 def _said(act: Callable[[], Any]) -> tuple[int, str]:
     """Return the exit code and both streams; -1 when it was forbidden, -2 when it hung, -3 for any other exception."""
     said = io.StringIO()
-    signal.signal(signal.SIGALRM, _too_long)
-    signal.alarm(_SECONDS)
+    signal.signal(signal.SIGUSR1, _too_long)  # the program under test has a use for SIGALRM
+    watchdog = threading.Timer(_SECONDS, signal.pthread_kill, (threading.get_ident(), signal.SIGUSR1))
+    watchdog.start()
     try:
         with redirect_stdout(said), redirect_stderr(said):
             code = act()
@@ -139,7 +182,7 @@ def _said(act: Callable[[], Any]) -> tuple[int, str]:
     except Exception as cause:  # noqa: BLE001  # told to the test
         return -3, f"{said.getvalue()}{type(cause).__name__}: {cause}"
     finally:
-        signal.alarm(0)
+        watchdog.cancel()
 
 
 def _too_long(*_: Any) -> None:

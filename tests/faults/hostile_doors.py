@@ -87,12 +87,15 @@ def ask(
     warm: Sequence[Arguments] = (),
     secret: Path | None = None,
     watched: bool = True,
+    memory: int | None = None,
+    site: Path | None = None,
     do: str = "commands",
 ) -> list[Answer]:
     """Run the commands one after the other in one child and return an answer each; memory is checked here."""
     more: dict[str, Any] = {}
     if do == "commands":
         more = {"warm": warm, "secret": None if secret is None else str(secret), "watched": watched}
+        more |= {"memory": memory, "site": None if site is None else str(site)}
     own = {**environ(place), "TMPDIR": str(place)}
     patience = 60 + 30 * len(cases)
     child = stage.server.run(f"hostile_children:{do}", place, own, cases=cases, seconds=patience, **more)

@@ -119,22 +119,24 @@ HUGE = {
 def test_numbers_that_are_too_large_are_refused_before_anything_is_allocated(stage: Stage) -> None:
     place = stage.place()
     cases = [{"label": f"{option} {value}", "arguments": ["distill", option, value]} for option, value in HUGE.items()]
-    large = distill(out="large", data__image_size=4096, data__pipeline="resident", training__epochs=1)
-    cases.append({"label": "pictures larger than memory", "arguments": large})
-    large = distill(
-        out="large", data__image_size=4096, data__pipeline="stream", training__batch_size=129, training__epochs=1
-    )
-    cases.append({"label": "a batch larger than memory", "arguments": large})
+    resident = distill(out="large", data__image_size=1024, data__pipeline="resident")
+    cases.append({"label": "pictures larger than memory", "arguments": resident})
+    streamed = distill(out="large", data__image_size=1024, data__pipeline="stream", training__batch_size=128)
+    cases.append({"label": "a batch larger than memory", "arguments": streamed})
     cases.append(
         {"label": "a batch larger than the data", "arguments": distill(out="large", training__batch_size=60_000)}
     )
-    answers = ask(stage, place, cases, watched=False)
+    answers = ask(stage, place, cases, watched=False, memory=500_000_000)
     report("C2", answers)
     check(answers, exits=(2,))
     said = {answer.label: "".join(answer.errors) for answer in answers}
     assert "1 to 100,000" in said["--epochs 1000000000000"]
-    assert "GB" in said["pictures larger than memory"]
-    assert "GB" in said["a batch larger than memory"]
+    # 206 images of 3 x 1024 x 1024 bytes are 648 MB, 128 of them as numbers of four bytes 1.6 GB
+    assert (
+        "206 images of 1024 x 1024 take 648 MB of memory, this machine has 500 MB"
+        in said["pictures larger than memory"]
+    )
+    assert "a batch of 128 images of 1024 x 1024 takes 1.6 GB" in said["a batch larger than memory"]
     assert "60000" in said["a batch larger than the data"].replace(",", "")
 
 

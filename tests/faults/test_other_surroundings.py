@@ -1,4 +1,4 @@
-"""K6, K7, K10, N5: what surrounds a run (workers, folder, HOME, locale, time zone, hash seed) changes none of its bits."""
+"""K6, K7, K10: what surrounds a run (workers, folder, HOME, locale, time zone, hash seed) changes none of its bits."""
 
 import locale
 import os

@@ -1,4 +1,4 @@
-"""Recipes of DKD, DIST, FT, AB, FSP, KDSVD and ReviewKD: the published numbers, typed in here a second time."""
+"""Recipes of DKD, DIST, FT, AB, FSP, KDSVD, ReviewKD and OFA: the published numbers, typed in here a second time."""
 
 from typing import Any
 
@@ -20,6 +20,7 @@ CIFAR = {
     "reviewkd": LABELS_ALONE
     | {"review_weight": 1.0, "warmup_epochs": 20, "teacher_maps": "preacts", "middle_channels": 512},
     "kdsvd": {"ce_weight": 1.0, "directions": 1},
+    "ofa": LABELS_ALONE | {"final_weight": 1.0, "exit_weight": 1.0, "target_power": 1.0, "temperature": 1.0},
 }
 DIGITS = {
     "ft": {"paraphraser_epochs": 3},

@@ -90,7 +90,7 @@ def make_record(row: str, label: str, runs: Sequence[RunStatus]) -> Record:
         schedule=schedule_words(config["training"], result["data"]["train"]),
         selection=selection_words(config["training"], int(result["data"]["val"])),
         data={key: result["data"][key] for key in ("name", "sha256", "classes", "train", "val", "test")},
-        teacher=_teacher(result),
+        teacher=_teacher(result) if _is_taught(config["method"]) else None,
         student={key: result["student"][key] for key in ("name", "parameters", "macs")},
         seeds=seeds,
         summary=summary_of(seeds),
@@ -118,14 +118,21 @@ def method_settings_of(method: Mapping[str, Any]) -> dict[str, Any]:
     return settings
 
 
+def _is_taught(method: Mapping[str, Any]) -> bool:
+    """Say whether a method learns from a teacher; one that does not may share a loop with others that do."""
+    kind, config = prepared(MethodConfig(name=method["name"], settings=dict(method["settings"])))
+    return kind.needs_for(config).teacher
+
+
 def row_name(identity: Mapping[str, Any], label: str, *, first: str | None = None, usual_epochs: int = 0) -> str:
-    """Name a row: data, teacher, student, method, and the scenario where there is one.
+    """Name a row: data, teacher, student, method, and what is unusual: scenario, epochs, precision, selection.
 
     Args:
         identity: of a run. label: of the method. first: instead of the data's name, a table's for example.
         usual_epochs: of that table; other epochs are then named too.
     """
-    data, epochs = identity["data"], identity["training"]["epochs"]
+    data, training = identity["data"], identity["training"]
+    epochs = training["epochs"]
     keys = ("shots", "fraction", "imbalance", "label_noise")
     scenario = Scenario(**{key: data[key] for key in keys if key in data}).describe()
     words = [
@@ -134,6 +141,8 @@ def row_name(identity: Mapping[str, Any], label: str, *, first: str | None = Non
         label,
         scenario.replace("%", "percent"),
         f"{epochs} epochs" if usual_epochs and epochs != usual_epochs else "",
+        "" if training["precision"] == "fp32" else training["precision"],
+        "" if training["select"] == "last" else f"{training['select']} epoch",
     ]
     return "-".join(_word(word) for word in words if word)
 

@@ -39,7 +39,7 @@ def load(name: str, directory: str | None) -> RawData:
         first = (str(cause).splitlines() or [type(cause).__name__])[0]
         raise InputError(
             f"cannot load hfds/{name}: {first}",
-            hint="offline, only what HF_HOME holds can be loaded",
+            hint="offline, or where HF_HUB_OFFLINE is set, only what HF_HOME holds can be loaded",
             code="data.missing",
         ) from cause
     if not isinstance(splits, Mapping) or "train" not in splits:

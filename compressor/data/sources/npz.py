@@ -3,6 +3,7 @@
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from compressor.data.stores import ArrayImages, Part, RawData, check_labels
 from compressor.errors import InputError
+from compressor.storage import memory_bytes, readable_bytes
 
 _NAMES = {
     "train": (("x_train", "y_train"), ("train_images", "train_labels")),
@@ -27,9 +29,13 @@ def load(path: Path) -> RawData:
     Raises:
         InputError: the file is missing or damaged, an array is missing or of another kind.
     """
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is not a regular file")
     try:
         # numpy leaves a file it opened itself open when it turns out to be damaged.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            _refuse_bomb(path, archive)
             arrays = {name: archive[name] for name in archive.files}
     except FileNotFoundError as cause:
         raise InputError(f"no file {path}") from cause
@@ -50,6 +56,18 @@ def load(path: Path) -> RawData:
         val=None if held_out is None else _part(path, held_out, len(class_names), "val"),
         test=_part(path, _either(test, val), len(class_names), "test"),
     )
+
+
+def _refuse_bomb(path: Path, archive: Any) -> None:
+    """Refuse what would not fit into memory unpacked; a small file may claim to hold any number of bytes."""
+    if not isinstance(archive, np.lib.npyio.NpzFile):
+        raise InputError(f"{path} is no .npz archive", hint="save it with numpy.savez")
+    claimed = sum(record.file_size for record in archive.zip.infolist())
+    present = memory_bytes()
+    if present is not None and claimed > present:
+        raise InputError(
+            f"{path} holds {readable_bytes(claimed)}, this machine has {readable_bytes(present)} of memory"
+        )
 
 
 _Pair = tuple[NDArray[np.generic], NDArray[np.generic]]

@@ -34,7 +34,7 @@ def test_head_is_trained_once_and_shared_by_seeds_and_students() -> None:
     assert kept() == [folder]
     for recorder in (first, second, third):
         assert [fact.text for fact in recorder.of(Fact) if fact.title == "Head"] == [
-            f"of the teacher, kept in {folder.resolve()}"
+            f"made once for all students, kept in {folder.resolve()}"
         ]
 
 

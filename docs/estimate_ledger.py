@@ -1,4 +1,6 @@
-"""What a cell of SSKD's table would take on one H200, on paper: ``python -m benchmarks.ledger_estimates``.
+"""Writes ``docs/ledger_estimates.json``: what a cell of SSKD's table would take on one H200, on paper.
+
+    python docs/estimate_ledger.py
 
 No GPU is used. The operations of one training step of the real networks are counted on tensors without content; their
 time follows from assumed rates, which stand in the file beside every figure. It is an estimate and is called so
@@ -7,6 +9,7 @@ wherever it is shown.
 
 import json
 import math
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +26,7 @@ from compressor.comparison.ledger.published import PublishedPair, find_table, sh
 from compressor.models.catalogue import resolve_name
 from compressor.models.create import build
 
-FILE = Path(__file__).with_suffix(".json")
+FILE = Path(__file__).with_name("ledger_estimates.json")
 BATCH, IMAGES, EPOCHS, VIEWS, HEAD_EPOCHS = 64, 50_000, 240, 4, 60
 STEPS = math.ceil(IMAGES / BATCH)
 ASSUMED = {
@@ -173,4 +176,4 @@ def _ms(count: Count) -> float:
 
 if __name__ == "__main__":
     FILE.write_text(json.dumps(estimates(), indent=1) + "\n", encoding="utf-8")
-    print(FILE)
+    sys.stdout.write(f"{FILE}\n")
