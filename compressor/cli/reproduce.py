@@ -29,6 +29,7 @@ EXAMPLES = (
     "compress reproduce sskd-table --pair all --methods kd,sskd --time-budget 9m",
     "compress reproduce --record compare-digits-resnet20-resnet8",
 )
+_METHODS = "kd,crd,sskd"
 _NOT_OF_A_ROW = ("teacher", "teacher-weights", "student", "student-init", "method", "seed", "processes")
 
 
@@ -65,11 +66,9 @@ def reproduce(
         typer.Option("--pair", metavar="T:S,T:S", rich_help_panel=PANEL, help="Pairs of the table, or `all`."),
     ] = "",
     methods: Annotated[
-        str,
-        typer.Option(
-            "--methods", metavar="A,B", rich_help_panel=PANEL, help="Of the table.", show_default="kd,crd,sskd"
-        ),
-    ] = "kd,crd,sskd",
+        str | None,
+        typer.Option("--methods", metavar="A,B", rich_help_panel=PANEL, help="Of the table.", show_default=_METHODS),
+    ] = None,
     record: Annotated[
         Path | None,
         typer.Option("--record", metavar="DIR", rich_help_panel=PANEL, help="Make records of this comparison instead."),
@@ -103,9 +102,12 @@ def reproduce(
     elif row is None:
         raise UsageError("which row? none was given", hint="compress reproduce --list")
     elif row.endswith(TABLE):
-        _table(ask, row.removesuffix(TABLE), pair, _words(methods), 3 if seeds is None else seeds, out)
-    elif pair:
-        raise UsageError(f"--pair is for tables; {row} names its own pair", hint="compress reproduce --list")
+        _table(ask, row.removesuffix(TABLE), pair, _words(methods or _METHODS), 3 if seeds is None else seeds, out)
+    elif pair or methods:
+        raise UsageError(
+            f"{'--pair' if pair else '--methods'} is for tables; {row} is of one pair and method",
+            hint="compress reproduce --list",
+        )
     else:
         _row(ask, row, seeds, out)
 

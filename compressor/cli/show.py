@@ -1,5 +1,6 @@
 """``compress show``: what became of a run, as text."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -71,7 +72,8 @@ def _result(result: Mapping[str, Any]) -> list[str]:
 def _curve(history: Sequence[Mapping[str, Any]]) -> list[str]:
     """Draw the accuracy over the epochs, or the training loss where nothing was held out."""
     for key, title in (("eval_top1", "val top-1"), ("train_loss", "training loss")):
-        points = [float(row[key]) for row in history if row.get(key) not in (None, "")]
+        told = [float(row[key]) for row in history if row.get(key) not in (None, "")]
+        points = [number for number in told if math.isfinite(number)]
         if len(points) > 1:
             return [f"{title}, {len(points)} points", *chart(points)]
     return []

@@ -27,16 +27,16 @@ RESULT: Shape = {
     "cost": {"train_seconds": NUMBER, "views": NUMBER, "peak_bytes": NUMBER},
     "config_sha256": str,
 }
+SETTINGS: Shape = {
+    "teacher": {"name": str},
+    "student": {"name": str},
+    "data": dict,
+    "method": {"name": str, "settings": dict},
+    "training": {"epochs": NUMBER, "batch_size": NUMBER, "select": str},
+}
 RUN: Shape = {
     "command?": str,
-    "config": {
-        "seed": int,
-        "teacher": {"name": str},
-        "student": {"name": str},
-        "data": dict,
-        "method": {"name": str, "settings": dict},
-        "training": {"epochs": NUMBER, "batch_size": NUMBER, "select": str},
-    },
+    "config": {"seed": int, **SETTINGS},
     "config_sha256": str,
     "data_sha256?": str,
     "teacher_sha256?": str,
@@ -55,17 +55,17 @@ def read_document(folder: Path, name: str, shape: Shape) -> Mapping[str, Any] | 
     if not file.is_file():
         return None
     value = read_json(file)
-    fault = _fault(value, shape, "")
+    fault = fault_in(value, shape)
     if fault is None and shape is RESULT:
-        fault = _fault(value["metrics"], NUMBERS, "metrics")
+        fault = fault_in(value["metrics"], NUMBERS, "metrics")
     if fault is not None:
         raise InputError(f"{file} is damaged: {fault}")
     found: Mapping[str, Any] = value
     return found
 
 
-def _fault(value: Any, shape: Shape, place: str) -> str | None:
-    """Say what is wrong with a value, None for nothing."""
+def fault_in(value: Any, shape: Shape, place: str = "") -> str | None:
+    """Say what is wrong with a value that stands at ``place`` (dotted keys), None for nothing."""
     if isinstance(shape, dict):
         return _table_fault(value, shape, place)
     if shape == NUMBER:
@@ -87,7 +87,7 @@ def _table_fault(value: Any, shape: Mapping[str, Shape], place: str) -> str | No
             if key == wanted:
                 return f"{path} is missing"
             continue
-        if fault := _fault(value[key], inner, path):
+        if fault := fault_in(value[key], inner, path):
             return fault
     return None
 

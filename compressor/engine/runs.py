@@ -124,6 +124,7 @@ class _Group:
         teacher_net = self.objects.teacher if built is None else built.module
         self._each(lambda job: prepare(job, data, teacher_net, self.objects.student))
         with ExitStack() as stack:
+            stack.enter_context(runtime.together())
             if runtime.is_main:
                 self._each(lambda job: self._open(job, stack, fresh))
             stop = stack.enter_context(StopRequest(self.config.runtime.time_budget, self._stopping))

@@ -11,8 +11,9 @@ from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 
 from compressor.config.settings import Precision, RuntimeConfig
-from compressor.errors import UsageError
+from compressor.errors import TrainingError, UsageError
 
+_CONNECTIONS = ("gloo", "NCCL")  # named in what their libraries raise
 _MIXED = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
 
@@ -89,6 +90,24 @@ class Runtime:
         if self.world == 1:
             return flag
         return bool(self.gather(torch.tensor([flag], device=self.device)).any())
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Say in one line that another process has gone, where this one noticed it first.
+
+        Raises:
+            TrainingError: in place of what the library that connects the processes raised.
+        """
+        try:
+            yield
+        except RuntimeError as cause:
+            if self.world == 1 or not any(word in str(cause) for word in _CONNECTIONS):
+                raise
+            raise TrainingError(
+                "another process of this run has ended; its own message tells why",
+                hint="the same command goes on from the last checkpoint",
+                code="training.process_lost",
+            ) from cause
 
     def wait_for_everyone(self) -> None:
         """Return when every process has come here."""

@@ -11,7 +11,11 @@ from compressor.errors import InputError, TrainingError
 
 
 def snapshot(lane: Lane) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return a lane's tensors, named by what they are of (``student/``, ``method/`` ...), and its numbers."""
+    """Return a lane's tensors, named by what they are of (``student/``, ``method/`` ...), and its numbers.
+
+    Raises:
+        TrainingError: the student's weights are not finite; such a state is nothing to go on from.
+    """
     tensors = {f"student/{key}": value for key, value in lane.module.student.net.state_dict().items()}
     tensors |= {f"method/{key}": value for key, value in lane.method_state().items()}
     tensors |= {f"best/{key}": value for key, value in lane.best.weights.items()}

@@ -1,6 +1,7 @@
 """The Hugging Face hub as a place that may be out of reach: noticed in seconds, told with what would help."""
 
 import os
+from importlib import import_module
 from typing import Any
 
 _SECONDS = 5.0
@@ -12,14 +13,13 @@ def go_offline_if_unreachable() -> None:
     The hub's own client tries each file five times, for half a minute each.
     """
     from huggingface_hub import constants
-    from huggingface_hub.utils import get_session
 
     if constants.HF_HUB_OFFLINE:
         return
     try:
-        session: Any = get_session()  # of one HTTP library or another, by release
-        session.head(constants.ENDPOINT, timeout=_SECONDS)
-    except Exception:  # noqa: BLE001  # each of those libraries has errors of its own
+        utils: Any = import_module("huggingface_hub.utils")
+        utils.get_session().head(constants.ENDPOINT, timeout=_SECONDS)
+    except Exception:  # noqa: BLE001  # the HTTP library behind it changes with the release, and so do its errors
         constants.HF_HUB_OFFLINE = True
 
 

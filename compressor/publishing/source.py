@@ -4,8 +4,11 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from compressor import storage
 from compressor.errors import InputError
@@ -112,19 +115,32 @@ def _factory(folder: Path, factory: str, num_classes: int, further: tuple[str, .
 
     A folder that anybody sent could name any function of this machine and its arguments. So the run beside the folder
     must have been made with that very factory, nothing but the class count is given to it, and Python's own modules
-    are no networks.
+    are no networks. A run can be forged too: what is called must take ``num_classes``, or be a class of networks.
     """
     described = folder.parent / "run.json"
     run = _table(described) if described.is_file() and not described.is_symlink() else {}
     named = run.get("config")
     student = named.get("student") if isinstance(named, dict) else None
     ours = isinstance(student, dict) and student.get("name") == factory
-    if not ours or further or factory.partition(":")[0].partition(".")[0] in sys.stdlib_module_names:
+    words = factory.partition(":")[0].split(".")
+    if not ours or further or words[0] in sys.stdlib_module_names or "__main__" in words:
         raise InputError(
             f"{folder} would be loaded by calling {factory}, and no run beside it says that this is your own code",
             hint="publish it from its run: compress publish RUN",
         )
-    return factory_arguments(factory, {}, num_classes)
+    arguments = factory_arguments(factory, {}, num_classes)
+    if "num_classes" not in arguments and not _is_network(factory):
+        raise InputError(
+            f"{folder} would be loaded by calling {factory}, which takes no num_classes, as what makes networks does",
+            hint="let it take num_classes, or copy the folder as it is",
+        )
+    return arguments
+
+
+def _is_network(factory: str) -> bool:
+    place, _, attribute = factory.partition(":")
+    made = getattr(import_module(place), attribute)
+    return isinstance(made, type) and issubclass(made, nn.Module)
 
 
 def _table(file: Path) -> dict[str, Any]:

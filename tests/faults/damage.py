@@ -179,8 +179,10 @@ def _other_kind(chance: random.Random) -> tuple[str, Damage]:
 def _moved(chance: random.Random) -> tuple[str, Damage]:
     """Rename or copy whole checkpoints: what is in them is right."""
     kind = chance.choice(("later", "twice", "odd name", "gone", "link"))
+    name = f"moved-{chance.getrandbits(64):x}"
 
     def move(newest: Path, older: Path) -> None:
+        away = newest.parents[2] / name
         if kind == "later":
             newest.rename(newest.with_name("step-0000000011"))
         elif kind == "twice":
@@ -192,8 +194,8 @@ def _moved(chance: random.Random) -> tuple[str, Damage]:
         elif kind == "gone":
             shutil.rmtree(newest)
         else:
-            newest.rename(newest.parents[2] / "moved")
-            newest.symlink_to(newest.parents[2] / "moved")
+            newest.rename(away)
+            newest.symlink_to(away)
 
     return f"checkpoint {kind}", move
 

@@ -6,6 +6,7 @@ import termios
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -14,8 +15,10 @@ from fault_disks import disk_of
 
 import compressor.engine.finish
 import compressor.engine.runs
+import compressor.engine.teachers
 import compressor.publishing.folder
 import compressor.publishing.republish
+import compressor.storage.guards
 from compressor import registry
 from compressor.cli.main import application, main
 from compressor.config.layers import Layer, resolve
@@ -28,6 +31,7 @@ from compressor.events import EpochDone, Event, PhaseStarted, Saved
 from compressor.models.catalogue import resolve_name
 from compressor.models.create import build
 from compressor.storage import replaced_operations
+from compressor.weights import state_sha256
 
 SAVE_EVERY = 4
 
@@ -146,3 +150,45 @@ def _words(event: Event) -> str | None:
     if isinstance(event, EpochDone):
         return f"{lane} {event.phase} epoch {event.epoch}"
     return None
+
+
+def compress_at_another_time(args: Sequence[str], offset: float, words: str = "", jump: float = 0.0) -> int:
+    """Run one command line under a wall clock that is wrong, and jumps when ``words`` are said; both in seconds."""
+    real = {name: getattr(time, name) for name in ("time", "gmtime", "localtime")}
+    wrong = [offset]
+
+    def now() -> float:
+        return float(real["time"]() + wrong[0])
+
+    class Wrong(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> "Wrong":
+            return cls.fromtimestamp(now(), tz)
+
+    def heard(said: str) -> None:
+        wrong[0] += jump if said == words else 0.0
+
+    time.time = now
+    time.gmtime = lambda seconds=None: real["gmtime"](now() if seconds is None else seconds)
+    time.localtime = lambda seconds=None: real["localtime"](now() if seconds is None else seconds)
+    compressor.storage.guards.datetime = Wrong  # type: ignore[misc]  # the one place that asks for the date itself
+    fault_server.listeners.append(heard)
+    return compress(args)
+
+
+def teacher_before_and_after(args: Sequence[str]) -> int:
+    """Run one command line and say the hash of its teacher's state when it is frozen, and at the end."""
+    frozen: list[Any] = []
+    freeze = compressor.engine.teachers.freeze
+
+    def keeping(net: Any, *rest: Any) -> Any:
+        teacher = freeze(net, *rest)
+        frozen.append(net)
+        fault_server.say(f"teacher is {state_sha256(net.state_dict())}")
+        return teacher
+
+    compressor.engine.teachers.freeze = compressor.engine.runs.freeze = keeping
+    code = compress(args)
+    for net in frozen:
+        fault_server.say(f"teacher is {state_sha256(net.state_dict())}")
+    return code

@@ -6,6 +6,7 @@ child) and ``ID exit CODE`` (negative: ended by that signal). A child leads a pr
 a terminal does, and writes stdout and stderr to ``output.txt`` in its folder. Many children may live at once.
 """
 
+import ctypes
 import importlib
 import json
 import os
@@ -20,6 +21,7 @@ from typing import Any
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
 VOICE = os.dup(1)
+_PARENT_DEATH_SIGNAL = 1  # of prctl
 _order = ""
 _said: list[str] = []
 listeners: list[Callable[[str], None]] = []
@@ -43,6 +45,8 @@ def _child(order: dict[str, Any]) -> int:
     global _order
     _order = order["id"]
     os.setsid()
+    if sys.platform == "linux":  # a child that waits for the test must not outlive a server that is killed
+        ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
     os.chdir(order["cwd"])
     for key, value in order["environ"].items():
         if value is None:

@@ -33,10 +33,10 @@ def test_every_bad_config_is_told_with_file_line_and_key(tmp_path: Path) -> None
     every = bad_configs(count(*_CONFIGS), SEED)
     for config in every:
         path.write_bytes(config.content)
-        began = time.monotonic()
+        began = time.process_time()  # others may be at work on the machine
         said = refusal(path)
-        if time.monotonic() - began > 2:
-            wrong.append(f"{config.kind} took {time.monotonic() - began:.1f} s")
+        if time.process_time() - began > 2:
+            wrong.append(f"{config.kind} took {time.process_time() - began:.1f} s")
         if said is None:
             if config.says:
                 wrong.append(f"{config.kind} was taken")

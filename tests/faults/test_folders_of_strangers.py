@@ -1,15 +1,20 @@
 """Row D4: a stranger's run folder is given to every command that takes one; nothing outside of it is touched."""
 
+import json
 import random
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fault_runs import Stage, distill
 from figures import SEED, count
 from hostile_doors import FINISHED, RUN_DOORS, Answer, ask, check, finished_runs, report, through
 from strangers import Plant, planted_links, planted_names, planted_oddities, planted_paths
+from watch import TOKEN
+
+from compressor.comparison.ledger.records import all_records, hash_of
 
 STOPPED_DOOR = "go on"
 DOORS = {**RUN_DOORS, STOPPED_DOOR: distill(out="RUN", **FINISHED)}
@@ -69,3 +74,34 @@ def test_nothing_outside_of_a_strangers_folder_is_touched(runs: Path, stage: Sta
     check(answers[: len(sound)], exits=(0,))
     check(answers[len(sound) :], exits=(0, 2, 3, 4))
     assert not any("\x1b" in answer.said or "\x9b" in answer.said for answer in answers)
+
+
+def forged_record(place: Path, name: str, change: Callable[[dict[str, Any]], object]) -> str:
+    """Write a record of the ledger with other settings and a hash that is right; return the file's name."""
+    listed = next(iter(all_records().values()))
+    document = json.loads(json.dumps(listed.record.document()))
+    change(document["config"])
+    document["config_sha256"] = hash_of(document["config"])
+    (place / f"{name}.json").write_text(json.dumps(document))
+    return f"{name}.json"
+
+
+def test_a_strangers_record_calls_nothing(stage: Stage) -> None:
+    place = stage.place(bank=False)
+    (place / f"{TOKEN}.py").write_text("def make(num_classes=3):\n    open('harmed', 'w')\n")
+    changes: dict[str, Callable[[dict[str, Any]], object]] = {
+        "student": lambda config: config["student"].update(name=f"{TOKEN}:make"),
+        "teacher": lambda config: config["teacher"].update(name=f"{TOKEN}:make"),
+        "abort": lambda config: config["student"].update(name="os:abort"),
+        "no student": lambda config: config.pop("student"),
+        "no table": lambda config: config.update(method=3),
+        "settings": lambda config: config["method"].update(settings=[1]),
+    }
+    cases = [
+        {"label": name, "arguments": ["reproduce", forged_record(place, name.replace(" ", ""), change)]}
+        for name, change in changes.items()
+    ]
+    answers = ask(stage, place, cases, warm=[["reproduce", "--list"]])
+    report("D4", answers)
+    check(answers)
+    assert not (place / "harmed").exists()

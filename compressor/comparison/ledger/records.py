@@ -14,6 +14,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 
 from compressor.comparison.ledger.packages import documents
+from compressor.engine.documents import SETTINGS, fault_in
 from compressor.errors import InputError, PluginError, UsageError, suggestion
 from compressor.storage import read_json, write_json
 
@@ -168,6 +169,9 @@ def read_record(file: Path) -> Record:
         first = cause.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise InputError(f"{file} is no record: {place}: {first['msg'].lower()}") from cause
+    fault = fault_in(record.config, SETTINGS, "config") or fault_in(record.data, {"name": str, "sha256": str}, "data")
+    if fault is not None:
+        raise InputError(f"{file} is no record: {fault}")
     if hash_of(record.config) != record.config_sha256:
         raise InputError(f"{file} was changed by hand: its settings are not those of config_sha256")
     return record

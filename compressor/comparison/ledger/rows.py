@@ -22,6 +22,7 @@ from compressor.engine.names import safe
 from compressor.engine.runtime import Runtime
 from compressor.errors import InputError, UsageError
 from compressor.events import Listener, silent
+from compressor.models.catalogue import resolve_name
 from compressor.storage import preflight, write_json
 
 
@@ -106,8 +107,9 @@ def config_of(record: Record, runtime: RuntimeConfig, directory: str | None = No
     """Return a row's settings with seed 0.
 
     Raises:
-        UsageError: this version does not know a recorded setting, or refuses its value.
+        UsageError: this version does not know a recorded setting, or refuses its value. InputError: it names code.
     """
+    _refuse_code(record)
     tree: dict[str, Any] = {**record.config, "runtime": asdict(runtime), "method": _method_of(record)}
     if directory is not None:
         tree["data"] = {**tree["data"], "directory": directory}
@@ -120,6 +122,17 @@ def config_of(record: Record, runtime: RuntimeConfig, directory: str | None = No
     except ValidationError as cause:
         text = cause.errors()[0]["msg"].removeprefix("Value error, ")
         raise UsageError(f"{record.row}: this version refuses a recorded setting: {text}") from cause
+
+
+def _refuse_code(record: Record) -> None:
+    """Refuse networks that are made by calling a function: a record may be a stranger's, and nobody typed that name."""
+    for role in ("teacher", "student"):
+        name = str(record.config[role]["name"])
+        if ":" in name and resolve_name(name, role=role).kind == "factory":
+            raise InputError(
+                f"{record.row}: its {role} {name!r} is a function that would be called; records name networks only",
+                hint="where it is your own code, run it yourself: compress compare",
+            )
 
 
 def _method_of(record: Record) -> dict[str, Any]:

@@ -62,7 +62,8 @@ def _refuse_bomb(path: Path, archive: Any) -> None:
     """Refuse what would not fit into memory unpacked; a small file may claim to hold any number of bytes."""
     if not isinstance(archive, np.lib.npyio.NpzFile):
         raise InputError(f"{path} is no .npz archive", hint="save it with numpy.savez")
-    claimed = sum(record.file_size for record in archive.zip.infolist())
+    records = [] if archive.zip is None else archive.zip.infolist()
+    claimed = sum(int(record.file_size) for record in records)
     present = memory_bytes()
     if present is not None and claimed > present:
         raise InputError(

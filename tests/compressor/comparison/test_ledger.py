@@ -238,7 +238,11 @@ def test_a_record_read_again_is_the_same_and_equal_records_give_equal_bytes(tmp_
         ({"schema": 2}, "is a record of schema 2, this version reads 1"),
         ({"seeds": None}, "is no record: seeds"),
         ({"more": 1}, "is no record: more"),
-        ({"config": {"training": {"epochs": 1}}}, "was changed by hand: its settings are not those of config_sha256"),
+        ({"config": {"training": {"epochs": 1}}}, r"is no record: config\.teacher is missing"),
+        (
+            {"config": made_up_record([70.0], config=run_config(lr=0.1)).config},
+            "was changed by hand: its settings are not those of config_sha256",
+        ),
     ],
 )
 def test_a_file_that_is_no_record_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:

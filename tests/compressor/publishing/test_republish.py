@@ -266,6 +266,20 @@ def test_a_network_of_ones_own_is_published_again_only_from_its_run(
     del sys.modules["own_republished"]
 
 
+def test_a_function_that_makes_no_networks_is_not_called(
+    nameless: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "own_harm.py").write_text("def harm():\n    open('harmed', 'w').close()\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    rewritten(nameless, compress={"requires": [], "factory": "own_harm:harm"})
+    run_of(nameless, "own_harm:harm")
+    with pytest.raises(InputError, match="takes no num_classes"):
+        again(nameless, tmp_path / "copy")
+    assert not (tmp_path / "harmed").exists()
+    del sys.modules["own_harm"]
+
+
 @pytest.mark.parametrize(
     ("factory", "arguments", "run"),
     [
