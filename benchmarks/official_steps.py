@@ -39,10 +39,9 @@ def _images(count: int) -> tuple[Any, list[int]]:
 def sskd(clone: Path, pair: str) -> Step:
     """The body of the student's training loop in ``student.py``, taken out of its source and run step by step."""
     sys.path.insert(0, str(clone))
-    from torchvision import transforms
-
     import cifar  # type: ignore[import-not-found]  # of the clone
     from models import model_dict  # type: ignore[import-not-found]  # of the clone
+    from torchvision import transforms
     from utils import AverageMeter, accuracy  # type: ignore[import-not-found]  # of the clone
     from wrapper import wrapper  # type: ignore[import-not-found]  # of the clone
 

@@ -1,10 +1,20 @@
 """One fork server a test process, and places in memory to run in."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from fault_client import Server
 from fault_runs import Stage, memory_folder
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark all tests of this folder, so that a quick run can leave them out."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.faults)
 
 
 @pytest.fixture(scope="session")

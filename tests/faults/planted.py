@@ -184,7 +184,16 @@ def plant(fault: Planted, project: Path) -> None:
 def red(fault: Planted, project: Path) -> tuple[bool, str]:
     """Run the fault's tests in the copy; tells whether one failed, and which was the first."""
     paths = os.pathsep.join(str(project / name) for name in (".", "plugins", "zoo"))
-    command = [sys.executable, "-m", "pytest", "-q", "-x", str(project / "tests" / "faults" / fault.tests)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-x",
+        "-m",
+        "not nightly",
+        str(project / "tests" / "faults" / fault.tests),
+    ]
     done = subprocess.run(
         [*command, *(["-k", fault.chosen] if fault.chosen else [])],
         cwd=project,
