@@ -160,7 +160,7 @@ def test_settings_that_can_be_changed_are_a_fault(install: Install) -> None:
 def test_unknown_names_come_with_the_nearest() -> None:
     with pytest.raises(UsageError, match="no method named 'sskdd'") as caught:
         registry.load_method("sskdd")
-    assert caught.value.hint == "did you mean sskd?"
+    assert str(caught.value.hint).startswith("did you mean sskd")
     assert caught.value.code == "method.unknown"
     with pytest.raises(UsageError, match="no architecture named 'cifar_resnet9'") as other:
         registry.load(registry.ARCHITECTURES, "cifar_resnet9", kind="architecture")
