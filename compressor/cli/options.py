@@ -126,6 +126,7 @@ def _setting(option: str, key: str, panel: str, text: str, kind: Kind = TEXT, **
 
 
 _RECIPE = "of the recipe"
+_WATCH = "Also look at the test images after epochs and write the best down, as papers do; nothing is chosen by it."
 SETTINGS: tuple[Setting, ...] = (
     _setting("teacher", "teacher.name", MODELS, "Network that teaches; see `compress list models`.", short="t"),
     _setting(
@@ -193,6 +194,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     _setting("save-every", "runtime.save_every", RUN, "Time between checkpoints at most.", SECONDS, default="10m"),
     _setting("plain", "runtime.plain", RUN, "Leave out all that is only there for speed, for suspicion's sake.", FLAG),
+    _setting("watch-test", "runtime.watch_test", RUN, _WATCH, FLAG),
     _setting("strict", "runtime.strict", RUN, "Refuse to resume where bits may differ (other thread count).", FLAG),
 )
 

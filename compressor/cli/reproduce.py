@@ -38,6 +38,7 @@ def _settings() -> tuple[Setting, ...]:
     changed: dict[str, dict[str, Any]] = {
         "data": {"default": "of the table"},
         "val-split": {"default": "of the recipe"},
+        "watch-test": {"default": "as recorded; yes"},
         "epochs": {"help": "Of a table: times the images are seen, by student and teacher."},
     }
     return tuple(replace(item, **changed.get(item.option, {})) for item in without(*_NOT_OF_A_ROW))
@@ -115,7 +116,7 @@ def reproduce(
 def _row(ask: Ask, name: str, seeds: int | None, out: Path | None) -> None:
     from compressor.cli.distill import begin
     from compressor.cli.listeners import listening
-    from compressor.comparison.ledger.budget import Budget
+    from compressor.comparison.budget import Budget
     from compressor.comparison.ledger.records import find_record
 
     if seeds is not None and seeds < 1:
@@ -125,17 +126,20 @@ def _row(ask: Ask, name: str, seeds: int | None, out: Path | None) -> None:
     if ask.given.recipe is not None:
         raise UsageError(f"{record.row} runs at its recorded settings, not by --recipe {ask.given.recipe}")
     _refuse_settings(record.row, given.origins)
-    budget = Budget(given.config.runtime.time_budget)
+    runtime = given.config.runtime
+    if not _said(given.origins, "runtime.watch_test"):
+        runtime = replace(runtime, watch_test=any(value.paper_rule_top1 is not None for value in record.seeds))
+    budget = Budget(runtime.time_budget)
     names = _names(record.config)
     check_names(names, [record.method])
     wanted = [value.seed for value in record.seeds] if seeds is None else list(range(seeds))
-    begin(ask, replace(names, runtime=given.config.runtime), [record.method], len(wanted))
+    begin(ask, replace(names, runtime=runtime), [record.method], len(wanted))
     from compressor.comparison.ledger.rows import reproduce_row
 
     with listening(ask.output, many=True) as listener:
         made = reproduce_row(
             record,
-            given.config.runtime,
+            runtime,
             seeds=wanted,
             directory=given.config.data.directory,
             out=out,
@@ -192,7 +196,7 @@ def _tell_row(ask: Ask, made: "Reproduction") -> None:
 def _table(ask: Ask, name: str, pairs: str, methods: list[str], seeds: int, out: Path | None) -> None:
     from compressor.cli.distill import begin
     from compressor.cli.listeners import listening
-    from compressor.comparison.ledger.budget import Budget
+    from compressor.comparison.budget import Budget
     from compressor.comparison.ledger.published import find_table
 
     if seeds < 1:
@@ -248,6 +252,8 @@ def _settings_for(ask: Ask, table: "PublishedTable") -> Any:
             more["data.source"] = table.data
         if _said(resolved.origins, "training.epochs") and not _said(resolved.origins, "teacher_training.epochs"):
             more["teacher_training.epochs"] = resolved.config.training.epochs
+        if not _said(resolved.origins, "runtime.watch_test"):
+            more["runtime.watch_test"] = True
         return given.resolved({**more, **overrides}).config if more else resolved.config
 
     return config_for

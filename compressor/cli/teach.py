@@ -13,7 +13,7 @@ EXAMPLES = (
     "compress teach -t wrn_40_2 -d torch/cifar100 --data-dir data --weights teacher.pth",
 )
 _SETTINGS = moved(
-    without("teacher-weights", "student", "student-init", "method", *SCENARIO, "seed", "processes"),
+    without("teacher-weights", "student", "student-init", "method", *SCENARIO, "seed", "processes", "watch-test"),
     "training",
     "teacher_training",
 )

@@ -107,6 +107,11 @@ def accuracy_columns(rows: Sequence[Row], baseline: str) -> list[Column]:
             lambda row: spread(row, "best_mean", "best_sd"),
         ),
         Column(
+            "best on test",
+            "Of the epoch that was best on the test images, as many papers report it; nothing was chosen by it.",
+            lambda row: spread(row, "paper_mean", "paper_sd"),
+        ),
+        Column(
             "seeds needed",
             "Seeds that would find a difference of this size and spread in 80 of 100 comparisons.",
             lambda row: number(row, "seeds_needed", "d"),

@@ -6,20 +6,21 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from compressor.comparison.budget import Budget
 from compressor.comparison.cells import ConfigFor, line_up, plan_cells
 from compressor.comparison.evidence import read_evidence
 from compressor.comparison.files import write_tables
 from compressor.comparison.finished import records_of
+from compressor.comparison.groups import reason_of, run_groups
 from compressor.comparison.table import CellRecord, Row, make_rows
 from compressor.comparison.verdict import sentence
 from compressor.config.settings import BASELINE, RunConfig
-from compressor.engine.folders import finished
 from compressor.engine.inputs import Objects
 from compressor.engine.jobs import Outcome
 from compressor.engine.names import safe
-from compressor.engine.runs import run_cells
-from compressor.errors import CompressorError, UsageError
-from compressor.events import Fact, Listener, silent
+from compressor.engine.runtime import is_main_process
+from compressor.errors import UsageError
+from compressor.events import Listener, silent
 from compressor.storage import ensure_folder, preflight, write_json
 
 __all__ = ["Comparison", "ConfigFor", "compare", "compare_runs"]
@@ -88,6 +89,7 @@ def compare(
     listener: Listener = silent,
     command: str = "",
     objects: Objects | None = None,
+    budget: Budget | None = None,
 ) -> Comparison:
     """Train every method with every seed on every pair and compare them.
 
@@ -97,6 +99,7 @@ def compare(
         baseline: what the others are compared with. out: folder of tables and cells; None names it by data and pair.
         equal_compute: beside a method that looks at several views of each image, also train plain distillation on as
             many, so that what the method adds can be told from what more images bring.
+        budget: of time, for all cells; None takes that of the settings.
 
     Raises:
         UsageError: unknown names, settings no method knows, or a baseline that is not compared. Stopped: see `distill`.
@@ -114,13 +117,9 @@ def compare(
     plan = [(teacher, student, seed) for teacher, student in both for seed in range(seeds)]
     brought = objects or Objects()
     groups = [plan_cells(config_for, contenders, place, folder, brought) for place in plan]
-    cells = [cell for group in groups for cell in group]
-    done = sum(finished(cell.folder, cell.config) is not None for cell in cells)
-    rows = f"{len(labels)} methods, {seeds} seed{'s' * (seeds > 1)}"
-    listener(Fact(title="Cells", text=f"{len(cells)} ({rows}): {done} done, {len(cells) - done} to run"))
-    outcomes: list[Outcome] = []
-    for group in groups:
-        outcomes += run_cells(group, listener=listener, command=command, objects=brought)
+    what = f"{len(labels)} methods, {seeds} seed{'s' * (seeds > 1)}"
+    time = budget or Budget(first.runtime.time_budget)
+    outcomes = run_groups(groups, time, listener=listener, command=command, what=what, objects=brought)
     return _written([_record(outcome) for outcome in outcomes], baseline, folder, command)
 
 
@@ -155,31 +154,29 @@ def _folder(out: Path | None, config: RunConfig, pairs: Sequence[tuple[str, str]
 
 def _record(outcome: Outcome) -> CellRecord:
     config = outcome.cell.config
-    failure = outcome.failure
-    reason = ""
-    if failure is not None:
-        reason = failure.message if isinstance(failure, CompressorError) else f"{type(failure).__name__}: {failure}"
     return CellRecord(
         method=outcome.cell.label or config.method.name,
         pair=f"{config.teacher.name} -> {config.student.name}",
         seed=config.seed,
         folder=str(outcome.cell.folder),
         result=None if outcome.result is None else outcome.result.document(),
-        reason=reason,
+        reason=reason_of(outcome),
     )
 
 
 def _written(cells: Sequence[CellRecord], baseline: str, folder: Path, command: str) -> Comparison:
-    from compressor.comparison.report.page import write_report  # draws: takes a second to import
-
     seen = [
         replace(cell, evidence=read_evidence(Path(cell.folder))) if cell.result is not None else cell for cell in cells
     ]
     rows = make_rows(seen, baseline)
     made = Comparison(rows, seen, sentence(rows, baseline), baseline, folder)
+    if not is_main_process():
+        return made
     ensure_folder(folder)
     document = made.document()
     write_tables(folder, rows, document)
     write_json(folder / "cells.json", document["cells"])
+    from compressor.comparison.report.page import write_report  # draws: takes a second to import
+
     write_report(folder, rows, seen, verdict=made.verdict, baseline=baseline, command=command)
     return made

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from compressor.comparison.budget import Budget
 from compressor.comparison.grid import Comparison, ConfigFor, compare
 from compressor.comparison.report.sweep import points_of, write_sweep
 from compressor.config.settings import BASELINE, RunConfig
 from compressor.engine.inputs import Objects
 from compressor.engine.names import safe
+from compressor.engine.runtime import is_main_process
 from compressor.events import Fact, Listener, silent
 from compressor.storage import ensure_folder, preflight
 
@@ -93,6 +95,7 @@ def sweep(
     listed = ", ".join(f"{value:g}" for value in values)
     listener(Fact(title="Sweep", text=f"{option} {listed}: a comparison for each, in {folder}"))
     made = []
+    budget = Budget(configs[0].runtime.time_budget)
     for value in values:
         listener(Fact(title="Value", text=f"{option} {value:g}"))
         made.append(
@@ -107,11 +110,12 @@ def sweep(
                 listener=listener,
                 command=command,
                 objects=objects,
+                budget=budget,
             )
         )
     points = [point for value, each in zip(values, made, strict=True) for point in points_of(value, each.rows)]
     page = None
-    if points:
+    if points and is_main_process():
         page = write_sweep(ensure_folder(folder), points, value_name=_AXES.get(option, option), command=command)
     return Sweep(option, tuple(values), tuple(made), folder, page)
 

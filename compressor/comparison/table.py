@@ -18,6 +18,7 @@ TEACHER = "teacher"
 AVERAGE = "average"
 """What the section of means over all pairs is called."""
 _MEASURED = ("many_top1", "medium_top1", "few_top1", "agreement", "teacher_kl", "cka", "ece")
+_ACCURACIES = {"top1": "top1", "last": "top1_last", "best": "top1_best", "paper": "paper_rule_top1"}
 Interval = tuple[float, float]
 Scores = dict[str, dict[int, float]]
 
@@ -29,6 +30,7 @@ class Row:
     Args:
         pair: ``teacher -> student``, or `AVERAGE`. n: finished seeds. top1_mean, top1_sd: of the published epoch.
         last_mean, best_mean: of the last epoch, and of the best on held-out images, both on the test images.
+        paper_mean: of the epoch that was best on the test images themselves, where runs watched them.
         difference: to the baseline, paired by seed; interval: of it, over seeds. p_value: corrected by Holm.
         image_interval: of the same difference over the test images, these students taken as they are.
         equal_compute: the row that saw as many images; equal_difference, equal_interval: to it, as above.
@@ -51,6 +53,8 @@ class Row:
     last_sd: float | None = None
     best_mean: float | None = None
     best_sd: float | None = None
+    paper_mean: float | None = None
+    paper_sd: float | None = None
     difference: float | None = None
     interval: Interval | None = None
     p_value: float | None = None
@@ -198,7 +202,7 @@ def _method_row(
 
 def _accuracies(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for name, key in (("top1", "top1"), ("last", "top1_last"), ("best", "top1_best")):
+    for name, key in _ACCURACIES.items():
         values = [float(result["metrics"][key]) for result in results if key in result["metrics"]]
         summary = summarise(values) if len(values) == len(results) else None
         found |= {

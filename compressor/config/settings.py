@@ -175,6 +175,8 @@ class RuntimeConfig:
         time_budget: seconds after which the run saves and stops; None for no limit.
         strict: refuse to resume under another thread count, where bits may differ.
         plain: leave out everything that is only there for speed.
+        watch_test: also look at the test images after epochs, and write the best of them down as papers do; nothing is
+            chosen by it.
     """
 
     device: str = "auto"
@@ -185,6 +187,7 @@ class RuntimeConfig:
     time_budget: float | None = None
     strict: bool = False
     plain: bool = False
+    watch_test: bool = False
 
     def __post_init__(self) -> None:
         _require(1 <= self.processes <= 1024, "runtime.processes", "1 to 1024", self.processes)

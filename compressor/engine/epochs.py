@@ -9,6 +9,9 @@ from compressor.engine.meters import Meter, Notes
 from compressor.engine.session import Seat, Session
 from compressor.events import EpochDone
 
+WATCHED = "test_top1"
+"""Column of ``metrics.csv``: accuracy on the test images after an epoch, where `RuntimeConfig.watch_test` asks."""
+
 
 def close_epoch(
     seat: Seat, session: Session, *, epoch: int, epochs: int, steps: int, look: bool, rates: Mapping[str, float]
@@ -40,9 +43,36 @@ def close_epoch(
 
 
 def _look(seat: Seat, session: Session, epoch: int, epochs: int) -> dict[str, float]:
+    if not _due(seat.lane, epoch, epochs) or not seat.lane.phase.runs_student:
+        return {}
+    watched = _watch(seat, session) if session.watch_test and seat.lane.in_last_phase else {}
+    return {**_held_out(seat, session, epoch), **watched}
+
+
+def best_watched(lane: Lane) -> float | None:
+    """Return the best accuracy on the test images over the looks of the last phase; None unless every look was one.
+
+    A run that was begun without looking at the test images, and goes on with it, has seen too few to say.
+    """
+    mine = [row for row in lane.history if row["phase"] == lane.phase.name]
+    looks = [row for row in mine if _due(lane, row["epoch"], len(mine))]
+    if not looks or any(WATCHED not in row for row in looks):
+        return None
+    return max(float(row[WATCHED]) for row in looks)
+
+
+def _due(lane: Lane, epoch: int, epochs: int) -> bool:
+    return (epoch + 1) % lane.training.evaluate_every == 0 or epoch + 1 == epochs
+
+
+def _watch(seat: Seat, session: Session) -> dict[str, float]:
+    """Look at the test images as papers do that report the best of their looks; nothing is chosen by it."""
+    return {WATCHED: predict(seat.lane.exported, session.data.test, seat.normalisation).top1}
+
+
+def _held_out(seat: Seat, session: Session, epoch: int) -> dict[str, float]:
     lane, val = seat.lane, session.data.val
-    due = (epoch + 1) % lane.training.evaluate_every == 0 or epoch + 1 == epochs
-    if val is None or not due or not lane.phase.runs_student:
+    if val is None:
         return {}
     net = lane.exported
     seen = predict(net, val, seat.normalisation)

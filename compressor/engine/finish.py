@@ -16,6 +16,7 @@ from compressor import __version__
 from compressor.config.settings import RunConfig
 from compressor.data.groups import groups_of
 from compressor.distiller import ExtendedStudent
+from compressor.engine.epochs import best_watched
 from compressor.engine.evaluate import Latency, Predictions, latencies, predict
 from compressor.engine.lanes import Lane
 from compressor.engine.layout import plainly_arranged
@@ -121,6 +122,7 @@ class Finisher:
             "images": len(seen.labels),
             "val_best_top1": seat.lane.best.top1,
             "val_best_epoch": None if seat.lane.best.epoch is None else seat.lane.best.epoch + 1,
+            "paper_rule_top1": best_watched(seat.lane),
             "val_last_top1": seat.lane.history[-1].get("eval_top1") if seat.lane.history else None,
         }
         teacher = self._teacher_answers(seat.lane)

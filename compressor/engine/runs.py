@@ -182,6 +182,7 @@ class _Group:
             stop=stop,
             save_every=self.config.runtime.save_every,
             fail_fast=self.fail_fast,
+            watch_test=self.config.runtime.watch_test,
         )
 
     def _teacher(self, built: BuiltModel | None, session: Session) -> Teacher | None:

@@ -39,6 +39,7 @@ class Session:
 
     Args:
         save_every: seconds between checkpoints at most. fail_fast: an error of a lane ends everything.
+        watch_test: see `compressor.config.settings.RuntimeConfig`.
     """
 
     data: DataSet
@@ -49,6 +50,7 @@ class Session:
     stop: StopRequest
     save_every: float = 600.0
     fail_fast: bool = True
+    watch_test: bool = False
 
 
 @dataclass

@@ -29,7 +29,7 @@ class PhaseLoop:
     Args:
         seats: lanes at the same step of a phase of the same length and batch size.
         split: what is learned from. order: purpose of the draws that order it; the same for lanes that share them.
-        evaluate: whether students are looked at on the held-out part after epochs.
+        evaluate: whether students are looked at after epochs.
     """
 
     def __init__(self, seats: Sequence[Seat], session: Session, split: Split, *, order: str, evaluate: bool) -> None:
@@ -37,7 +37,7 @@ class PhaseLoop:
         self.seats = list(seats)
         self.session = session
         self.split = split
-        self.evaluate = evaluate and session.data.val is not None
+        self.evaluate = evaluate
         self.seed = first.seed
         self.batching = Batching.of(
             first.training, len(split), order, first.seed, world=session.runtime.world, rank=session.runtime.rank

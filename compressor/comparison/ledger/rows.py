@@ -7,12 +7,12 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from compressor.comparison.budget import Budget
 from compressor.comparison.grid import compare_runs
-from compressor.comparison.ledger.budget import Budget
+from compressor.comparison.groups import is_finished, reason_of, run_groups
 from compressor.comparison.ledger.judgement import Judgement, differences_of, judge
 from compressor.comparison.ledger.making import make_record, method_settings_of
 from compressor.comparison.ledger.records import Record
-from compressor.comparison.ledger.running import is_finished, reason_of, run_groups
 from compressor.config.settings import RunConfig, RuntimeConfig, flatten
 from compressor.engine.folders import default_folder
 from compressor.engine.history import read_run

@@ -5,14 +5,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from compressor.comparison.budget import Budget
 from compressor.comparison.cells import ConfigFor, plan_cells
 from compressor.comparison.contenders import Contender
 from compressor.comparison.grid import compare_runs
-from compressor.comparison.ledger.budget import Budget
+from compressor.comparison.groups import reason_of, run_groups
 from compressor.comparison.ledger.making import make_record, row_name
 from compressor.comparison.ledger.published import PublishedPair, PublishedTable, Rerun, short
 from compressor.comparison.ledger.records import Record, write_record
-from compressor.comparison.ledger.running import reason_of, run_groups
 from compressor.comparison.statistics import summarise
 from compressor.config.layers import Layer, resolve
 from compressor.config.settings import BASELINE

@@ -10,11 +10,12 @@ import pytest
 from tiny_methods import plant
 from tiny_runs import SHIPPED, TINY, student_sha, tiny_run
 
+from compressor.comparison.budget import Budget
 from compressor.comparison.gate import check
 from compressor.comparison.grid import Comparison, compare, compare_runs
 from compressor.config.layers import Layer, resolve
 from compressor.config.settings import RunConfig
-from compressor.errors import GateError, UsageError
+from compressor.errors import GateError, Stopped, UsageError
 
 pytestmark = pytest.mark.usefixtures("tiny", "no_page")
 
@@ -206,3 +207,20 @@ def test_every_shipped_method_stands_in_one_table() -> None:
     assert (rows["sskd"].views, rows["sskd"].images) == (4, 4 * 2 * 270)
     assert rows["kd (4 views)"].images == rows["sskd"].images
     assert rows["sskd"].equal_compute == "kd (4 views)"
+
+
+def test_one_time_budget_counts_for_all_cells() -> None:
+    clock = iter([0.0, 1.0, 61.0])
+    with pytest.raises(Stopped, match="the next students were not begun"):
+        tiny_compare("kd", seeds=2, budget=Budget(60.0, now=lambda: next(clock)))
+    assert sum((cell / "result.json").is_file() for cell in Path("cmp/cells").iterdir()) == 2
+    made = tiny_compare("kd", seeds=1, budget=Budget(60.0, now=iter([0.0, 100.0]).__next__))
+    assert made.exit_code == 0  # what is finished is only read, however late it is
+
+
+def test_only_the_main_process_writes_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = tiny_compare("kd")
+    Path("cmp/table.csv").unlink()
+    monkeypatch.setenv("RANK", "1")
+    assert tiny_compare("kd").rows == made.rows
+    assert not Path("cmp/table.csv").exists()

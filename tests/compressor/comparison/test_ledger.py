@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from made_up_ledger import ENVIRONMENT, made_up_record, run_config, write_comparison, write_ledger_run
 
-from compressor.comparison.ledger.budget import Budget
+from compressor.comparison.budget import Budget
 from compressor.comparison.ledger.judgement import differences_of, expected_interval, judge
 from compressor.comparison.ledger.making import make_record, record_comparison, records_of_comparison, row_name
 from compressor.comparison.ledger.published import all_tables, find_table

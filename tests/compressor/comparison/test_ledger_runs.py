@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from tiny_runs import DATA, TINY, quick_finish, stop_after, write_data
 
+from compressor.comparison.budget import Budget
 from compressor.comparison.grid import compare
-from compressor.comparison.ledger.budget import Budget
 from compressor.comparison.ledger.making import records_of_comparison
 from compressor.comparison.ledger.published import PublishedPair, PublishedTable, Rerun
 from compressor.comparison.ledger.records import Record, find_record, read_record

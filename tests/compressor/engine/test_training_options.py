@@ -122,3 +122,32 @@ def test_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) ->
         Runtime(tiny_config(runtime__device="cuda").runtime)
     with pytest.raises(UsageError, match="no device 'gpu'"):
         Runtime(tiny_config(runtime__device="gpu").runtime)
+
+
+def test_watching_the_test_images_writes_the_best_look_down_and_changes_nothing() -> None:
+    plain = tiny_run("kd", out="plain", training__epochs=3)
+    watched = tiny_run("kd", out="watched", training__epochs=3, runtime__watch_test=True)
+    looks = [float(row["test_top1"]) for row in rows("watched")]
+    assert len(looks) == 3
+    assert watched.metrics["paper_rule_top1"] == max(looks)
+    assert looks[-1] == watched.metrics["top1"]
+    assert student_sha(watched) == student_sha(plain)
+    assert "paper_rule_top1" not in plain.metrics
+
+
+def test_a_run_that_did_not_watch_from_the_start_does_not_say_what_was_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    watches = iter([False])
+
+    def next_run() -> RunResult:
+        return tiny_run("kd", out="late", runtime__watch_test=next(watches, True))
+
+    result, stops = until_done(monkeypatch, STEPS_PER_EPOCH + 1, next_run)
+    assert stops == 1
+    assert [bool(row["test_top1"]) for row in rows("late")] == [False, True]
+    assert "paper_rule_top1" not in result.metrics
+
+
+def test_without_held_out_images_the_test_images_are_still_watched() -> None:
+    watched = tiny_run("kd", out="whole", data__val_split=0.0, runtime__watch_test=True, training__evaluate_every=2)
+    assert [bool(row["test_top1"]) for row in rows("whole")] == [False, True]
+    assert watched.metrics["paper_rule_top1"] == watched.metrics["top1"]

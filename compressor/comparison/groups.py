@@ -1,11 +1,12 @@
-"""Runs the cells of a ledger's rows: groups that share a loop, within one time budget for all of them."""
+"""Runs many cells: groups that share a loop, one after the other, within one time budget for all of them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from compressor.comparison.ledger.budget import Budget
+from compressor.comparison.budget import Budget
 from compressor.engine.folders import finished
+from compressor.engine.inputs import Objects
 from compressor.engine.jobs import Cell, Outcome
 from compressor.engine.runs import run_cells
 from compressor.errors import CompressorError
@@ -18,12 +19,15 @@ def run_groups(
     *,
     listener: Listener,
     command: str,
+    what: str = "",
+    objects: Objects | None = None,
     after: Callable[[Sequence[Outcome]], Any] = lambda _: None,
 ) -> list[Outcome]:
     """Run cells group by group; finished ones are only read, also when the budget is spent.
 
     Args:
-        groups: cells of one teacher, student and seed. after: is told all outcomes so far, after each group.
+        groups: cells of one teacher, student and seed. what: the cells are, in words. objects: of a Python caller.
+        after: is told all outcomes so far, after each group.
 
     Returns:
         One outcome a cell, in order.
@@ -33,12 +37,13 @@ def run_groups(
     """
     cells = [cell for group in groups for cell in group]
     done = sum(is_finished(cell) for cell in cells)
-    listener(Fact(title="Cells", text=f"{len(cells)}: {done} done, {len(cells) - done} to run"))
+    told = f" ({what})" if what else ""
+    listener(Fact(title="Cells", text=f"{len(cells)}{told}: {done} done, {len(cells) - done} to run"))
     outcomes: list[Outcome] = []
     for group in groups:
         left = None if all(map(is_finished, group)) else budget.left()
         timed = [replace(cell, config=_with_budget(cell.config, left)) for cell in group]
-        outcomes += run_cells(timed, listener=listener, command=command)
+        outcomes += run_cells(timed, listener=listener, command=command, objects=objects)
         after(outcomes)
     return outcomes
 
