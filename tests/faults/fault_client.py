@@ -101,7 +101,8 @@ class Server:
 
     def __init__(self, **environ: str) -> None:
         path = os.pathsep.join([*map(str, (ROOT, ROOT / "plugins", ROOT / "zoo")), os.environ.get("PYTHONPATH", "")])
-        own = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": path, "FAULT_PRELOAD": json.dumps(PRELOAD)}
+        own = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1", "PYTHONPATH": path}
+        own["FAULT_PRELOAD"] = json.dumps(PRELOAD)
         self._process = subprocess.Popen(
             [sys.executable, str(HERE / "fault_server.py")],
             stdin=subprocess.PIPE,
