@@ -1,5 +1,7 @@
 """What a network is, found out by asking it: stages, pre-activations, embedding, classes; and how to copy its parts."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from functools import partial
 
@@ -23,14 +25,10 @@ def network_spec(tapped: TappedModel, name: str, image_size: tuple[int, int, int
         InputError: the network cannot take images of that size. UnsupportedPair: it does not show what is wanted.
     """
     images = torch.zeros(2, *image_size, device=_device(tapped))
-    has_preacts = wanted.preacts and tapped.has_preacts(images)
-    with probing(tapped):
-        try:
+    with _taking_images(name, image_size):
+        has_preacts = wanted.preacts and tapped.has_preacts(images)
+        with probing(tapped):
             output = tapped(images, Wanted(stages=wanted.stages, preacts=has_preacts, embedding=wanted.embedding))
-        except (RuntimeError, ValueError, AssertionError) as cause:
-            size = "x".join(map(str, image_size))
-            first = str(cause).strip().splitlines()[0][:160]
-            raise InputError(f"{name} cannot take images of {size}: {first}", hint="--img-size N") from cause
     stages = output.stages if wanted.stages else ()
     return NetworkSpec(
         name=name,
@@ -45,6 +43,17 @@ def network_spec(tapped: TappedModel, name: str, image_size: tuple[int, int, int
         tail_maker=partial(tail_of, tapped.net, image_size=image_size, name=name) if wanted.tails else None,
         classifier_copier=partial(_copy_classifier, tapped, name) if wanted.classifier else None,
     )
+
+
+@contextmanager
+def _taking_images(name: str, image_size: tuple[int, int, int]) -> Iterator[None]:
+    """Turn what a network raises at its first images into a line for the user."""
+    try:
+        yield
+    except (RuntimeError, ValueError, AssertionError) as cause:
+        size = "x".join(map(str, image_size))
+        first = (str(cause).strip() or type(cause).__name__).splitlines()[0][:160]
+        raise InputError(f"{name} cannot take images of {size}: {first}", hint="--img-size N") from cause
 
 
 def _is_pooled(tapped: TappedModel, images: Tensor) -> bool:

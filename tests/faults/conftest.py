@@ -25,8 +25,15 @@ def fork_server() -> Iterator[Server]:
     made.close()
 
 
-@pytest.fixture(scope="module")
-def stage(fork_server: Server) -> Iterator[Stage]:
-    """Places to run in; gone after the module."""
+@pytest.fixture(scope="session")
+def first_stage(fork_server: Server) -> Iterator[Stage]:
+    """The place where the teacher is trained, once a test process."""
     with memory_folder() as root:
         yield Stage(fork_server, root)
+
+
+@pytest.fixture(scope="module")
+def stage(first_stage: Stage) -> Iterator[Stage]:
+    """Places to run in; gone after the module."""
+    with memory_folder() as root:
+        yield Stage(first_stage.server, root, first_stage)

@@ -19,6 +19,8 @@ ROOT = HERE.parents[1]
 PRELOAD = (
     "compressor.cli.main",
     "compressor.comparison.grid",
+    "compressor.comparison.report.page",
+    "compressor.api",
     "compressor.engine.runs",
     "compressor.publishing.republish",
     "compressor_zoo.architectures.resnet",
@@ -38,6 +40,7 @@ class Child:
         self.pid = 0
         self.said: list[str] = []
         self.status: int | None = None
+        self._hold = -1
 
     @property
     def output(self) -> str:
@@ -72,6 +75,20 @@ class Child:
         found = [words for words in self.said if words.startswith(prefix)]
         return int(found[-1].split()[-1]) if found else None
 
+    def held(self) -> str:
+        """Make the pipe that it waits at."""
+        pipe = self.place.with_name(f"{self.place.name}.hold{self._number}")
+        os.mkfifo(pipe)
+        self._hold = os.open(pipe, os.O_RDWR)
+        return str(pipe)
+
+    def release(self) -> None:
+        """Let it go on from the words at which it was told to wait, if it was."""
+        if self._hold < 0:
+            return
+        os.write(self._hold, b".")
+        os.close(self._hold)
+
     def signal(self, number: int = signal.SIGKILL, *, group: bool = True) -> None:
         """Send a signal to its process group, or to it alone; it may have ended by itself."""
         self._server.until(lambda: self.pid != 0, 60.0, self)
@@ -84,7 +101,8 @@ class Server:
 
     def __init__(self, **environ: str) -> None:
         path = os.pathsep.join([*map(str, (ROOT, ROOT / "plugins", ROOT / "zoo")), os.environ.get("PYTHONPATH", "")])
-        own = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": path, "FAULT_PRELOAD": json.dumps(PRELOAD)}
+        own = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1", "PYTHONPATH": path}
+        own["FAULT_PRELOAD"] = json.dumps(PRELOAD)
         self._process = subprocess.Popen(
             [sys.executable, str(HERE / "fault_server.py")],
             stdin=subprocess.PIPE,
@@ -101,8 +119,21 @@ class Server:
         self._numbers = itertools.count(1)
         self.until(lambda: self._ready, 180.0)
 
-    def start(self, do: str, place: Path, environ: Mapping[str, str | None] | None = None, **given: Any) -> Child:
-        """Fork a child that calls ``fault_children:do`` in ``place``."""
+    def start(
+        self,
+        do: str,
+        place: Path,
+        environ: Mapping[str, str | None] | None = None,
+        *,
+        die_at: str | None = None,
+        hold_at: str | None = None,
+        **given: Any,
+    ) -> Child:
+        """Fork a child that calls ``fault_children:do`` in ``place``.
+
+        Args:
+            die_at: words at which it and its group are killed. hold_at: words at which it waits until it is released.
+        """
         child = Child(self, str(next(self._numbers)), place)
         self._children[child._number] = child
         order = {
@@ -111,6 +142,8 @@ class Server:
             "with": given,
             "cwd": str(place),
             "environ": dict(environ or {}),
+            "die_at": die_at,
+            "hold": None if hold_at is None else [hold_at, child.held()],
         }
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(order).encode() + b"\n")

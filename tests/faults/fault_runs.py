@@ -81,12 +81,17 @@ def memory_folder() -> Iterator[Path]:
 
 
 class Stage:
-    """Fresh places to run in, each with data and perhaps a trained teacher; and the server that runs there."""
+    """Fresh places to run in, each with data and perhaps a trained teacher; and the server that runs there.
 
-    def __init__(self, server: Server, root: Path) -> None:
+    Args:
+        bank: the stage whose trained teacher it takes; None trains its own when it is first asked for.
+    """
+
+    def __init__(self, server: Server, root: Path, bank: "Stage | None" = None) -> None:
         self.server = server
         self.root = root
         self._count = 0
+        self._from = bank
         self._bank: Path | None = None
 
     def place(self, *, bank: bool = True) -> Path:
@@ -116,6 +121,8 @@ class Stage:
         return self.server.start("compress", place, environ(place), args=args, **given)
 
     def _taught(self) -> Path:
+        if self._from is not None:
+            return self._from._taught()
         if self._bank is None:
             self._bank = self.root / "bank"
             self._bank.mkdir()

@@ -1,12 +1,15 @@
 """A process that has imported everything and forks a child for each order, so that a fault costs no import.
 
 Reads one JSON line an order: ``id``, ``do`` (``module:function``), ``with`` (its keyword arguments), ``cwd``,
-``environ`` (added to its own; null takes a variable away). Answers with lines ``ID pid N``, ``ID said WORDS`` (from the
-child) and ``ID exit CODE`` (negative: ended by that signal). A child leads a process group of its own, as a command in
-a terminal does, and writes stdout and stderr to ``output.txt`` in its folder. Many children may live at once.
+``environ`` (added to its own; null takes a variable away), ``die_at`` (words at which the child's group is killed),
+``hold`` (words at which it waits for a byte from a pipe, and that pipe). Answers with lines ``ID pid N``, ``ID said
+WORDS`` (from the child) and ``ID exit CODE`` (negative: ended by that signal). A child leads a process group of its
+own, as a command in a terminal does, and writes stdout and stderr to ``output.txt`` in its folder. Many children may
+live at once.
 """
 
 import ctypes
+import gc
 import importlib
 import json
 import os
@@ -57,11 +60,21 @@ def _child(order: dict[str, Any]) -> int:
     nothing = os.open(os.devnull, os.O_RDONLY)
     for number, source in ((0, nothing), (1, log), (2, log)):
         os.dup2(source, number)
+    listeners.append(lambda words: _obey(order, words))
     place, _, name = order["do"].partition(":")
     code = getattr(importlib.import_module(place), name)(**order["with"])
     sys.stdout.flush()
     sys.stderr.flush()
     return int(code or 0)
+
+
+def _obey(order: dict[str, Any], words: str) -> None:
+    """Die or wait at the words that the order names: what a test does when it hears them may come too late."""
+    if words == order["die_at"]:
+        os.killpg(0, signal.SIGKILL)
+    if order["hold"] and words == order["hold"][0]:
+        with open(order["hold"][1], "rb", buffering=0) as pipe:  # noqa: PTH123  # as plain as it can be
+            pipe.read(1)
 
 
 def _fork(order: dict[str, Any], wakeup: tuple[int, int]) -> int:
@@ -130,4 +143,6 @@ if __name__ == "__main__":
     sys.modules["fault_server"] = sys.modules["__main__"]  # so that children find this `say`
     preload()
     os.write(VOICE, b"0 ready\n")
+    gc.freeze()  # a collection in a child would touch, and so copy, all that was imported
     serve()
+    gc.unfreeze()

@@ -13,8 +13,8 @@ from figures import note
 DAY, YEAR = 86_400.0, 365 * 86_400.0
 
 
-def at(stage: Stage, place: Path, offset: float, words: str = "", jump: float = 0.0) -> Child:
-    given = {"args": distill(), "offset": offset, "words": words, "jump": jump}
+def at(stage: Stage, place: Path, offset: float, words: str = "", jump: float = 0.0, **more: Any) -> Child:
+    given = {"args": distill(), "offset": offset, "words": words, "jump": jump, **more}
     return stage.server.start("compress_at_another_time", place, environ(place), **given)
 
 
@@ -35,10 +35,7 @@ def durations(place: Path) -> list[float]:
 def test_run_begun_and_ended_under_other_clocks_has_the_same_bits(first: float, second: float, stage: Stage) -> None:
     undisturbed, place = stage.place(), stage.place()
     assert stage.run(distill(), undisturbed).status == 0
-    child = at(stage, place, first)
-    assert child.hear("run saved 8")
-    child.signal()
-    child.wait()
+    assert at(stage, place, first, die_at="run saved 8").wait() == -9
     done = at(stage, place, second)
     assert done.wait() == 0, done.output
     assert done.last("run student from") == 8
@@ -63,10 +60,7 @@ def test_clock_that_jumps_in_the_middle_makes_no_duration_negative(jump: float, 
 
 def test_newest_checkpoint_is_that_of_the_highest_step_whatever_its_date(stage: Stage) -> None:
     place = stage.place()
-    child = stage.start(distill(), place)
-    assert child.hear("run saved 8")
-    child.signal()
-    child.wait()
+    assert stage.run(distill(), place, die_at="run saved 8").status == -9
     older, newer = sorted((place / "run" / "checkpoints").glob("step-*"))
     for folder, date in ((older, 2e9), (newer, 1e9)):
         for path in (folder, *folder.iterdir()):

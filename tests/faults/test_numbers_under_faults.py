@@ -104,10 +104,7 @@ def test_all_equal_metrics_are_a_tie_and_nothing_is_divided_by_zero(stage: Stage
 
 def test_other_number_of_threads_is_told_and_refused_when_strict(stage: Stage) -> None:
     place = stage.place()
-    child = stage.start(distill(), place)
-    assert child.hear("run saved 8")
-    child.signal()
-    child.wait()
+    assert stage.run(distill(), place, die_at="run saved 8").status == -9
     strict = stage.run([*distill(runtime__threads=2), "--set", "runtime.strict=true"], place)
     assert strict.status == 3, strict.output
     assert "begun with 1 threads, going on with 2: bits may differ" in strict.output

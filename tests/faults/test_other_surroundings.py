@@ -46,22 +46,14 @@ def photo_run(workers: int) -> list[str]:
     return ["distill", "--out", "run", *(word for key, value in values.items() for word in ("--set", f"{key}={value}"))]
 
 
-def stop_after(stage: Stage, args: list[str], place: Path, saved: int) -> None:
-    """Kill a run as soon as it has told that a step is saved."""
-    child = stage.start(args, place)
-    for words in child.talk():
-        if words == f"run saved {saved}":
-            child.signal()
-    assert child.wait() == -9, child.output
-
-
 @pytest.mark.parametrize("halves", [(0, 1), (1, 2), (2, 0)], ids=lambda halves: "-".join(map(str, halves)))
 def test_workers_changed_between_the_halves_change_nothing(halves: tuple[int, int], stage: Stage) -> None:
     place = stage.place(bank=False)
     write_photos(place)
     undisturbed = stage.copy(place)
     assert stage.run(photo_run(0), undisturbed).status == 0
-    stop_after(stage, photo_run(halves[0]), place, 8)
+    killed = stage.run(photo_run(halves[0]), place, die_at="run saved 8")
+    assert killed.status == -9, killed.output
     done = stage.run(photo_run(halves[1]), place)
     assert done.status == 0, done.output
     assert done.last("run student from") == 8

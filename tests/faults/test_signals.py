@@ -40,6 +40,7 @@ class Shot:
         time.sleep(self.delay)
         for _ in range(1 + self.twice):
             child.signal(self.number, group=self.group)
+        child.release()
         return child.wait(PROMPT)
 
 
@@ -111,8 +112,9 @@ def test_group_with_data_workers_stops_and_leaves_nobody(number: signal.Signals,
     undisturbed = stage.copy(place)
     assert stage.run(photo_run(2), undisturbed).status == 0
     shot = Shot("run saved 4", number, group=True, twice=False, delay=0.0)
-    child = stage.start(photo_run(2), place)
+    child = stage.start(photo_run(2), place, hold_at=shot.words)
     assert shot.at(child) == CODES[number], child.output
+    assert "Saved step 5" in child.output  # the one that it is in
     check_stopped(place, child, shot, child.output)
     assert nobody_is_left(child)
     assert stage.run(photo_run(2), place).status == 0
@@ -167,9 +169,10 @@ def test_run_that_was_paused_goes_on_and_counts_the_pause_once_at_most(stage: St
     assert stage.run(distill(), undisturbed).status == 0
     pause = 60.0 if NIGHTLY else 0.7
     began = time.monotonic()
-    child = stage.start(distill(), place)
+    child = stage.start(distill(), place, hold_at="run saved 4")
     assert child.hear("run saved 4")
     child.signal(signal.SIGSTOP)
+    child.release()
     time.sleep(pause)
     child.signal(signal.SIGCONT)
     assert child.wait() == 0, child.output

@@ -100,10 +100,7 @@ def test_link_as_the_runs_folder_is_followed_once_and_links_inside_it_never(stag
     (place / "real").mkdir()
     (place / "outside").mkdir()
     (place / "run").symlink_to("real")
-    child = stage.start(distill(), place)
-    assert child.hear("run saved 4")
-    child.signal()
-    child.wait()
+    assert stage.run(distill(), place, die_at="run saved 4").status == -9
     (place / "real" / "checkpoints").rename(place / "checkpoints before")
     (place / "real" / "checkpoints").symlink_to(place / "outside")
     refused = stage.run(distill(), place)
@@ -121,9 +118,8 @@ def test_link_as_the_runs_folder_is_followed_once_and_links_inside_it_never(stag
 def test_folder_in_use_is_refused_naming_process_and_host_and_the_owner_is_unharmed(stage: Stage) -> None:
     place, undisturbed = stage.place(), stage.place()
     assert stage.run(distill(), undisturbed).status == 0
-    first = stage.start(distill(), place)
+    first = stage.start(distill(), place, hold_at="run saved 4")
     assert first.hear("run saved 4")
-    first.signal(signal.SIGSTOP)
     second = stage.run(distill(), place)
     assert second.status == 4, second.output
     named = re.search(r"is in use by process (\d+) on (\S+) since", second.output)
@@ -131,7 +127,7 @@ def test_folder_in_use_is_refused_naming_process_and_host_and_the_owner_is_unhar
     assert named.groups() == (str(first.pid), os.uname().nodename)
     fresh = stage.run([*distill(), "--fresh"], place)
     assert fresh.status == 4, fresh.output
-    first.signal(signal.SIGCONT)
+    first.release()
     assert first.wait() == 0, first.output
     assert student(place) == student(undisturbed)
     note("S4", tried=2, exits=[4, 4])
@@ -139,8 +135,9 @@ def test_folder_in_use_is_refused_naming_process_and_host_and_the_owner_is_unhar
 
 def test_folder_is_free_after_kill_9_of_its_owner(stage: Stage) -> None:
     place = stage.place()
-    first = stage.start(distill(), place)
+    first = stage.start(distill(), place, hold_at="run saved 4")
     assert first.hear("run saved 4")
+    assert stage.run(distill(), place).status == 4
     first.signal(signal.SIGKILL)
     first.wait()
     assert stage.run(distill(), place).status == 0

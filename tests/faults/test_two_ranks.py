@@ -20,8 +20,12 @@ PLAIN = "fault_networks:without_statistics"
 ENDS_WITHIN = 60.0
 
 
-def ranks(stage: Stage, args: list[str], place: Path) -> list[Child]:
-    """Start two processes as torchrun does, without the seconds it takes to import everything twice."""
+def ranks(stage: Stage, args: list[str], place: Path, hold_at: str | None = None) -> list[Child]:
+    """Start two processes as torchrun does, without the seconds it takes to import everything twice.
+
+    Args:
+        hold_at: words of the first one at which it waits; the other then waits for it.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -32,6 +36,7 @@ def ranks(stage: Stage, args: list[str], place: Path) -> list[Child]:
             place,
             {**environ(place), **common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
             args=[*args, "--processes", "2"],
+            hold_at=None if rank else hold_at,
         )
         for rank in range(2)
     ]
@@ -89,10 +94,11 @@ def test_batch_statistics_without_micro_batches_are_warned_of(stage: Stage) -> N
 def test_killed_rank_ends_the_other_and_the_same_command_goes_on(victim: int, stage: Stage) -> None:
     undisturbed, place = stage.place(), stage.place()
     assert finish(ranks(stage, TOGETHER, undisturbed)) == [0, 0]
-    children = ranks(stage, TOGETHER, place)
+    children = ranks(stage, TOGETHER, place, hold_at="run saved 8")
     assert children[0].hear("run saved 8")
     began = time.monotonic()
     children[victim].signal(signal.SIGKILL)
+    children[0].release()
     other = children[1 - victim].wait(ENDS_WITHIN)
     assert children[victim].wait() == -signal.SIGKILL
     assert other == 5, children[0].output
@@ -109,9 +115,10 @@ def test_killed_rank_ends_the_other_and_the_same_command_goes_on(victim: int, st
 def test_signal_to_one_rank_stops_both_at_one_step(shot: int, stage: Stage) -> None:
     undisturbed, place = stage.place(), stage.place()
     assert finish(ranks(stage, TOGETHER, undisturbed)) == [0, 0]
-    children = ranks(stage, TOGETHER, place)
+    children = ranks(stage, TOGETHER, place, hold_at="run saved 4")
     assert children[0].hear("run saved 4")
     children[shot].signal(signal.SIGTERM)
+    children[0].release()
     codes = finish(children)
     assert codes[shot] == 143, children[0].output
     assert codes[1 - shot] in (130, 143)

@@ -225,6 +225,13 @@ def test_network_that_cannot_take_the_images_is_told_with_the_size() -> None:
     assert caught.value.hint == "--img-size N"
 
 
+def test_images_too_small_for_a_network_are_refused_where_preacts_are_looked_for() -> None:
+    tapped = TappedModel(network("convnext_atto"), owner="teacher")
+    with pytest.raises(InputError, match="convnext_atto cannot take images of 3x8x8") as caught:
+        network_spec(tapped, "convnext_atto", (3, 8, 8), wanted=Wanted(stages=True, preacts=True))
+    assert (caught.value.exit_code, caught.value.hint) == (3, "--img-size N")
+
+
 def test_network_without_a_linear_layer_has_no_embedding() -> None:
     net = nn.Sequential(nn.Conv2d(3, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     with pytest.raises(UnsupportedPair, match="the teacher has no linear classifier"):
