@@ -1,10 +1,15 @@
-"""Several students in one loop against one run each: ``ratio`` is the sum of the runs' steps over the loop's step."""
+"""Several students in one loop against one run each: ``ratio`` is the sum of the runs' steps over the loop's step.
+
+With clones of the authors' code ``official_ratio`` is the sum of their steps over it, for methods that they have.
+"""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 
+from benchmarks.official_steps import THEIR_WORD
 from benchmarks.record import Row, write
 from benchmarks.workers import Worker
 
@@ -14,37 +19,56 @@ GROUPS = {
     "eight single-view methods": ("kd", "fitnet", "at", "sp", "rkd", "pkt", "dkd", "dist"),
     "kd, three first weights": ("kd", "kd", "kd"),
 }
+OFFICIAL = "kd,fitnet,crd,sskd"
+"""The group that the authors' own code is measured beside."""
 
 
-def measure(name: str, methods: Sequence[str], rounds: int) -> Row:
+def measure(name: str, methods: Sequence[str], rounds: int, clones: Mapping[str, Path]) -> Row:
     """Let the loop and the single runs step in turn; the median over the rounds of each."""
-    alone = {method: Worker("benchmarks.our_steps", method, PAIR) for method in dict.fromkeys(methods)}
-    together = Worker("benchmarks.our_steps", "+".join(methods), PAIR)
-    with together:
-        times: list[tuple[float, float]] = []
+    different = list(dict.fromkeys(methods))
+    with ExitStack() as stack:
+        alone = {method: stack.enter_context(Worker("benchmarks.our_steps", method, PAIR)) for method in different}
+        theirs = {
+            method: stack.enter_context(
+                Worker("benchmarks.official_steps", THEIR_WORD.get(method, method), PAIR, str(clones[method]))
+            )
+            for method in different
+            if method in clones and name == OFFICIAL
+        }
+        together = stack.enter_context(Worker("benchmarks.our_steps", "+".join(methods), PAIR))
+        times: list[tuple[float, float, float]] = []
         for number in range(rounds + 1):
             single = {method: worker.step() for method, worker in alone.items()}
             loop = together.step()
+            official = sum(worker.step() for worker in theirs.values())
             if number:  # the first round warms up
-                times.append((sum(single[method] for method in methods), loop))
-        for worker in alone.values():
-            worker.finish()
+                times.append((sum(single[method] for method in methods), loop, official))
+    ratios = [separate / loop for separate, loop, _ in times]
     return {
         "case": name,
-        "separate_s": median(separate for separate, _ in times),
-        "loop_s": median(loop for _, loop in times),
-        "ratio": median(separate / loop for separate, loop in times),
+        "separate_s": median(separate for separate, _, _ in times),
+        "loop_s": median(loop for _, loop, _ in times),
+        "ratio": median(ratios),
+        "lowest": min(ratios),
+        "highest": max(ratios),
+        **({"official_ratio": median(official / loop for _, loop, official in times)} if theirs else {}),
     }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure every group, print a table, write the file."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sskd", type=Path, help="clone of the SSKD authors' code")
+    parser.add_argument("--repdistiller", type=Path, help="clone of the benchmark")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", default="", help="groups whose name contains this")
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args(arguments)
-    rows = [measure(name, methods, asked.rounds) for name, methods in GROUPS.items() if asked.only in name]
+    clones: dict[str, Path] = {}
+    if asked.sskd and asked.repdistiller:
+        clones = {method: asked.repdistiller.resolve() for method in ("kd", "fitnet", "crd")}
+        clones["sskd"] = asked.sskd.resolve()
+    rows = [measure(name, methods, asked.rounds, clones) for name, methods in GROUPS.items() if asked.only in name]
     write("lanes", rows, asked.json, ratios={str(row["case"]): float(row["ratio"]) for row in rows})
 
 

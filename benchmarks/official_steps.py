@@ -19,6 +19,8 @@ from torch import nn
 
 from benchmarks.workers import Step, serve
 
+THEIR_WORD = {"fitnet": "hint"}
+"""What they call a method, where it is not as we do."""
 _BATCH = 64
 _CLASSES = 100
 _NORMAL = {"mean": [0.5071, 0.4866, 0.4409], "std": [0.2675, 0.2565, 0.2761]}

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
+from benchmarks.official_steps import THEIR_WORD
 from benchmarks.record import Row, write
 from benchmarks.workers import Worker, paired, ratio
 
@@ -20,13 +21,12 @@ CASES = (
     ("fitnet", "resnet32x4:resnet8x4"),
     ("crd", "resnet32x4:resnet8x4"),
 )
-_THEIR_WORD = {"fitnet": "hint"}
 
 
 def measure(method: str, pair: str, clone: Path, rounds: int) -> Row:
     """Measure one case."""
     with (
-        Worker("benchmarks.official_steps", _THEIR_WORD.get(method, method), pair, str(clone)) as theirs,
+        Worker("benchmarks.official_steps", THEIR_WORD.get(method, method), pair, str(clone)) as theirs,
         Worker("benchmarks.our_steps", method, pair) as ours,
     ):
         official, own = paired(theirs, ours, rounds)
