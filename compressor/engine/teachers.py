@@ -8,14 +8,13 @@ from compressor.config.settings import RunConfig
 from compressor.data.types import DataSet
 from compressor.engine.bank import read_record, supply
 from compressor.engine.evaluate import Predictions, predict
-from compressor.engine.layout import arrange
+from compressor.engine.inference import inference_form
 from compressor.engine.networks import data_normalisation
 from compressor.engine.normalise import Normalisation
 from compressor.engine.session import Session, Teacher
 from compressor.errors import InputError
 from compressor.models.create import BuiltModel
 from compressor.models.folders import read_folder, read_weights_of
-from compressor.models.taps import TappedModel
 from compressor.storage import read_tensors
 from compressor.weights import load_into, load_weights, state_sha256
 
@@ -58,12 +57,11 @@ def freeze(net: nn.Module, name: str, normalisation: Normalisation, origin: str,
         InputError: other numbers of classes than the data's, or no better than 1.5 times chance.
     """
     net.to(session.runtime.device).eval().requires_grad_(False)
-    if not session.runtime.plain:
-        arrange(net, session.runtime.device)
+    tapped = inference_form(net, normalisation, session)
     seen = score(net, name, normalisation, session.data)
     return Teacher(
         name=name,
-        tapped=TappedModel(net, owner="teacher").eval(),
+        tapped=tapped,
         normalisation=normalisation,
         sha256=state_sha256(net.state_dict()),
         top1=seen.top1,

@@ -9,8 +9,8 @@ import torch
 from tiny_runs import tiny_run
 from torch import nn
 
-from compressor.cli.memory import keep_freed_memory
 from compressor.engine.layout import arrange, plainly_arranged
+from compressor.memory import keep_freed_memory
 from compressor.models.catalogue import resolve_name
 from compressor.models.create import build
 from compressor.storage import read_tensors
@@ -68,7 +68,7 @@ def test_large_blocks_lie_in_the_heap_that_is_kept_only_when_asked(asked: str, k
     # A process of its own: the setting cannot be taken back.
     script = (
         "import sys, torch\n"
-        "from compressor.cli.memory import keep_freed_memory\n"
+        "from compressor.memory import keep_freed_memory\n"
         "if sys.argv[1] == 'keep': assert keep_freed_memory()\n"
         "place = (block := torch.ones(16_000_000)).data_ptr()\n"
         "heap = next(line for line in open('/proc/self/maps') if '[heap]' in line).split()[0]\n"
