@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from compressor.distiller import ModelOutput
 from compressor.engine.layout import arrange
 from compressor.engine.normalise import Normalisation
-from compressor.engine.session import Session
+from compressor.engine.runtime import Runtime
 from compressor.errors import UnsupportedPair
-from compressor.events import Warned
+from compressor.events import Listener, Warned, silent
 from compressor.memory import keeps_freed_memory
-from compressor.models.folding import fold, foldable
+from compressor.models.folding import fold, foldable, has_pairs
 from compressor.models.taps import TappedModel, Wanted
 
 ROWS = 64
@@ -61,7 +61,13 @@ class InferenceForm(TappedModel):
         return ModelOutput.concatenate([form(part, wanted) for part in slices])
 
 
-def inference_form(net: nn.Module, normalisation: Normalisation, session: Session) -> TappedModel:
+def inference_form(
+    net: nn.Module,
+    normalisation: Normalisation,
+    image_size: tuple[int, int, int],
+    runtime: Runtime,
+    listener: Listener = silent,
+) -> TappedModel:
     """Make the form in which a run's loops ask a frozen network; with ``runtime.plain`` that is the network itself.
 
     It follows from the network, the runtime and the machine alone, so that a run and its continuation, a lane alone and
@@ -69,25 +75,27 @@ def inference_form(net: nn.Module, normalisation: Normalisation, session: Sessio
 
     Args:
         net: in eval mode, on its device; its memory is laid out afresh, its values stay.
+        image_size: (C, H, W). listener: is told where the network could not be folded.
     """
-    runtime = session.runtime
     if runtime.plain:
         return TappedModel(net, owner="teacher").eval()
-    arrange(net, runtime.device)
-    form = arrange(_folded(net, normalisation, session), runtime.device)
+    arrange(net, runtime.device, frozen=True)
+    form = arrange(_folded(net, _noise(normalisation, image_size), listener), runtime.device, frozen=True)
     sliced = runtime.device.type == "cpu" and not keeps_freed_memory()
     return InferenceForm(net, form, rows=ROWS if sliced else None).eval()
 
 
-def _folded(net: nn.Module, normalisation: Normalisation, session: Session) -> nn.Module:
+def _folded(net: nn.Module, images: Tensor, listener: Listener) -> nn.Module:
     """Fold the norms of a network that was seen to answer the same afterwards; any other is returned as it is."""
+    if not has_pairs(net):
+        return net
     try:
-        pairs, change = _tried(_on_cpu(net), _noise(normalisation, session.data.image_size))
+        pairs, change = _tried(_on_cpu(net), images)
         if change is None:
             return fold(net, pairs) if pairs else net
     except Exception as cause:  # noqa: BLE001  # a stranger's network may not bear copying; it still works as it is
         change = f"raises {type(cause).__name__}: {cause}"
-    session.listener(
+    listener(
         Warned(
             lane="teacher",
             message=f"BatchNorm is not folded into the teacher's convolutions, as it then {change}; only speed is lost",

@@ -196,7 +196,7 @@ def _teacher(config: RunConfig, built: BuiltModel, session: Session) -> Teacher:
             normalisation: Normalisation = data_normalisation(session.data)
             return Teacher(
                 name=built.name.display,
-                tapped=inference_form(net, normalisation, session),
+                tapped=inference_form(net, normalisation, session.data.image_size, session.runtime),
                 normalisation=normalisation,
                 sha256="",
                 top1=None,

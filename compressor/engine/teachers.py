@@ -9,6 +9,7 @@ from compressor.data.types import DataSet
 from compressor.engine.bank import read_record, supply
 from compressor.engine.evaluate import Predictions, predict
 from compressor.engine.inference import inference_form
+from compressor.engine.layout import arrange
 from compressor.engine.networks import data_normalisation
 from compressor.engine.normalise import Normalisation
 from compressor.engine.session import Session, Teacher
@@ -57,11 +58,12 @@ def freeze(net: nn.Module, name: str, normalisation: Normalisation, origin: str,
         InputError: other numbers of classes than the data's, or no better than 1.5 times chance.
     """
     net.to(session.runtime.device).eval().requires_grad_(False)
-    tapped = inference_form(net, normalisation, session)
+    if not session.runtime.plain:
+        arrange(net, session.runtime.device, frozen=True)
     seen = score(net, name, normalisation, session.data)
     return Teacher(
         name=name,
-        tapped=tapped,
+        tapped=inference_form(net, normalisation, session.data.image_size, session.runtime, session.listener),
         normalisation=normalisation,
         sha256=state_sha256(net.state_dict()),
         top1=seen.top1,

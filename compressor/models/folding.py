@@ -31,6 +31,12 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, Batc
 _HARMLESS = (Tensor.dim, Tensor.size, *(getattr(Tensor, name).__get__ for name in ("shape", "ndim", "dtype", "device")))
 
 
+def has_pairs(net: nn.Module) -> bool:
+    """Say whether there are convolutions and norms of the right kinds at all; what leads where is not looked at."""
+    modules = list(net.modules())
+    return any(map(_is_convolution, modules)) and any(map(_is_norm, modules))
+
+
 def foldable(net: nn.Module, passes: Sequence[Pass]) -> dict[str, str]:
     """Find the BatchNorms that may be folded, by the names of modules: convolution to norm.
 

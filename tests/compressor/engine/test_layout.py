@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,9 +24,11 @@ def network(name: str) -> nn.Module:
     return build(resolve_name(name), num_classes=10, image_size=32, pretrained=False).module.double()
 
 
-def is_channels_last(net: nn.Module) -> bool:
-    wide = [value for value in net.parameters() if value.dim() == 4 and min(value.shape[1:]) > 1]
-    return bool(wide) and all(value.is_contiguous(memory_format=torch.channels_last) for value in wide)
+def is_channels_last(net: Any) -> bool:
+    """Look at the maps: weights of 1x1 and depthwise convolutions lie alike in both layouts."""
+    with torch.no_grad():
+        _, maps, _ = net.forward_taps(torch.rand(2, 3, 32, 32).double())
+    return all(value.is_contiguous(memory_format=torch.channels_last) and not value.is_contiguous() for value in maps)
 
 
 @pytest.mark.parametrize(("name", "moved"), [("cifar_resnet8", True), ("wrn_16_1", True), ("shufflenetv2", False)])
@@ -41,6 +44,14 @@ def test_dense_networks_are_laid_out_channels_last_and_answer_the_same(name: str
         assert ours.grad is not None
         assert theirs.grad is not None
         assert torch.allclose(ours.grad, theirs.grad, rtol=1e-7, atol=1e-10), key
+
+
+def test_a_network_that_is_only_asked_is_laid_out_channels_last_whatever_its_convolutions() -> None:
+    plain, arranged = network("shufflenetv2").eval(), arrange(network("shufflenetv2"), CPU, frozen=True).eval()
+    images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(1)).double()
+    assert is_channels_last(arranged)
+    with torch.no_grad():
+        assert torch.allclose(plain(images), arranged(images), rtol=1e-10)
 
 
 def test_a_network_goes_back_to_the_usual_layout_with_the_same_values() -> None:
