@@ -27,7 +27,7 @@ ROWS = 64
 """Images of a slice: what a pass of a small network needs then fits the caches and blocks that are there already."""
 
 _TOLERANCE = 1e-4  # of the largest value of a map, in float32
-_IMAGES = 3
+_IMAGES = 2
 
 
 class InferenceForm(TappedModel):
