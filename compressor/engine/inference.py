@@ -48,7 +48,7 @@ class InferenceForm(TappedModel):
 
     @property
     def form(self) -> nn.Module:
-        """The network that answers."""
+        """The network that answers, in the place of ``net``."""
         return self._form[0].net
 
     def forward(self, images: Tensor, wanted: Wanted) -> ModelOutput:

@@ -74,7 +74,7 @@ def test_a_plain_run_asks_the_network_itself() -> None:
     net = teacher()
     form = form_of(net, plain=True)
     assert type(form) is TappedModel
-    assert form.net is net
+    assert form.form is form.net is net
     assert norms(net) == 15
 
 
