@@ -2,7 +2,7 @@
 
 import os
 
-from compressor.cli.memory import keep_freed_memory
+from compressor.memory import keep_freed_memory
 
 
 def prepare_process(threads: int, *, plain: bool = False) -> None:

@@ -17,7 +17,7 @@ from compressor.distiller.base import CONTRACT_VERSION, Distiller
 from compressor.distiller.batch import Batch
 from compressor.distiller.exports import ExtendedStudent, shared_copy
 from compressor.distiller.links import Link
-from compressor.distiller.needs import Needs, Negatives, Rotations, Views
+from compressor.distiller.needs import Needs, Negatives, Owner, Rotations, Views, Whose
 from compressor.distiller.outputs import ModelOutput
 from compressor.distiller.phases import Phase, Schedule, Terms, TermsFunction
 from compressor.distiller.specs import NetworkSpec, Pair, StageSpec
@@ -32,6 +32,7 @@ __all__ = [
     "Needs",
     "Negatives",
     "NetworkSpec",
+    "Owner",
     "Pair",
     "Phase",
     "Rotations",
@@ -40,5 +41,6 @@ __all__ = [
     "Terms",
     "TermsFunction",
     "Views",
+    "Whose",
     "shared_copy",
 ]

@@ -1,6 +1,6 @@
 """What a method declares that it needs, and the views of an image that it may ask for."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -64,13 +64,21 @@ class Negatives:
             raise ValueError(f"negatives.count must be >= 1, got {self.count}")
 
 
+Owner = Literal["student", "teacher"]
+Whose = bool | Owner
+"""Of which network something is served: of both, of neither, or of the one that is named."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Needs:
     """What the core must serve; whatever is not asked for here cannot be read from a `ModelOutput` or `Batch`.
 
+    ``stages``, ``preacts`` and ``embedding`` are of both networks where they are True, and of one where they name it:
+    ``Needs(stages="student")``. What is asked of one network alone costs the other one nothing.
+
     Args:
         teacher: a teacher's answer to every view.
-        stages: feature maps of both networks, (B, C, H, W) each, from the stem to the last stage.
+        stages: feature maps, (B, C, H, W) each, from the stem to the last stage.
         preacts: the same maps before their last activation; a network without them is refused.
         embedding: the vector (B, D) that enters the classifier.
         views: which views of each image both networks see.
@@ -83,9 +91,9 @@ class Needs:
     """
 
     teacher: bool = True
-    stages: bool = False
-    preacts: bool = False
-    embedding: bool = False
+    stages: Whose = False
+    preacts: Whose = False
+    embedding: Whose = False
     views: Views = field(default_factory=Views)
     index: bool = False
     negatives: Negatives | None = None
@@ -96,3 +104,17 @@ class Needs:
     def __post_init__(self) -> None:
         if self.own_teacher and not self.teacher:
             raise ValueError("Needs(own_teacher=True) also needs teacher=True: its answer is served")
+        for name in _PARTS:
+            whose = getattr(self, name)
+            if not isinstance(whose, bool) and whose not in ("student", "teacher"):
+                raise ValueError(f"Needs({name}=...) is True, False, 'student' or 'teacher', got {whose!r}")
+            if whose == "teacher" and not self.teacher:
+                raise ValueError(f"Needs({name}='teacher') also needs teacher=True")
+
+    def of(self, owner: Owner) -> "Needs":
+        """Return what is asked of one network: parts are True where it must serve them, and False elsewhere."""
+        stages, preacts, embedding = (getattr(self, name) in (True, owner) for name in _PARTS)
+        return replace(self, stages=stages, preacts=preacts, embedding=embedding)
+
+
+_PARTS = ("stages", "preacts", "embedding")

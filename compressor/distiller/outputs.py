@@ -86,13 +86,17 @@ class ModelOutput:
 
         Every output must serve the same parts; one output is returned as it is.
         """
-        first = outputs[0]
         if len(outputs) == 1:
-            return first
+            return outputs[0]
+        return ModelOutput._joined(outputs, lambda values: torch.stack(list(values), dim=1).flatten(0, 1))
 
-        def join(values: Sequence[Tensor]) -> Tensor:
-            return torch.stack(list(values), dim=1).flatten(0, 1)
+    @staticmethod
+    def concatenate(outputs: "Sequence[ModelOutput]") -> "ModelOutput":
+        """Join the answers to the slices of one batch, in order; every output must serve the same parts."""
+        return ModelOutput._joined(outputs, lambda values: torch.cat(list(values)))
 
+    @staticmethod
+    def _joined(outputs: "Sequence[ModelOutput]", join: Callable[[Sequence[Tensor]], Tensor]) -> "ModelOutput":
         def joined(tuples: Sequence[tuple[Tensor, ...] | None]) -> tuple[Tensor, ...] | None:
             served = [values for values in tuples if values is not None]
             return tuple(join(stage) for stage in zip(*served, strict=True)) if served else None
@@ -103,7 +107,7 @@ class ModelOutput:
             stages=joined([output._stages for output in outputs]),
             preacts=joined([output._preacts for output in outputs]),
             embedding=join(embeddings) if embeddings else None,
-            owner=first._owner,
+            owner=outputs[0]._owner,
         )
 
     def _given(self, value: _ValueT | None, what: str) -> _ValueT:

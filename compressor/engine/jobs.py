@@ -113,15 +113,18 @@ def prepare(job: Job, data: DataSet, teacher_net: nn.Module | None, student_net:
         raise UsageError("--select best needs held-out images", hint="--val-split 0.1")
     Batching.of(config.training, len(data.train), "student", config.seed)
     student = build_student(config.student, data, config.seed, student_net)
-    wanted = wanted_of(needs)
     own_teacher = build_own_teacher(config.teacher, data, config.seed) if needs.own_teacher else None
     teacher_spec = None
     if needs.teacher:
         net = teacher_net if own_teacher is None else own_teacher.tapped.net
         assert net is not None, "a method that needs a teacher was given none"
-        teacher_spec = spec_of(TappedModel(net, owner="teacher"), config.teacher.name, data, wanted)
+        teacher_spec = spec_of(
+            TappedModel(net, owner="teacher"), config.teacher.name, data, wanted_of(needs, "teacher")
+        )
     pair = Pair(
-        student=spec_of(TappedModel(student.built.module, owner="student"), config.student.name, data, wanted),
+        student=spec_of(
+            TappedModel(student.built.module, owner="student"), config.student.name, data, wanted_of(needs, "student")
+        ),
         teacher=teacher_spec,
         num_classes=data.num_classes,
         train_size=len(data.train),

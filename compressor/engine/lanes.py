@@ -73,12 +73,12 @@ class LaneModule(nn.Module):
 
     def forward(self, part: Part, phase: Phase, needs: Needs) -> Terms:
         """Return the phase's terms; networks run in the run's precision, terms compute in float32 at least."""
-        wanted = wanted_of(needs)
+        wanted = wanted_of(needs, "student")
         answer = self.student(part.images, wanted) if phase.runs_student else ModelOutput(owner="student")
         teacher = part.teacher
         if needs.own_teacher and self.own_teacher is not None:
             with torch.set_grad_enabled("teacher" in phase.trains):
-                teacher = self.own_teacher(part.own_teacher_images, wanted)
+                teacher = self.own_teacher(part.own_teacher_images, wanted_of(needs, "teacher"))
         with torch.autocast(part.images.device.type, enabled=False):
             return phase.terms(part.batch, answer.apply(_at_least_float32), teacher.apply(_at_least_float32))
 

@@ -15,6 +15,7 @@ from compressor.engine.bank import build_teacher, folder_of, read_record, teache
 from compressor.engine.folders import default_folder
 from compressor.engine.headings import about_data, about_lane, about_teacher
 from compressor.engine.history import RunLog
+from compressor.engine.inference import inference_form
 from compressor.engine.inputs import Objects, load
 from compressor.engine.interrupts import StopRequest
 from compressor.engine.jobs import Cell, Job, Outcome, prepare
@@ -192,12 +193,10 @@ def _teacher(config: RunConfig, built: BuiltModel, session: Session) -> Teacher:
                 Fact(title="Teacher", text=f"{config.teacher.name}   not in the bank: it would be trained")
             )
             net = built.module.to(session.runtime.device).eval().requires_grad_(False)
-            if not session.runtime.plain:
-                arrange(net, session.runtime.device)
             normalisation: Normalisation = data_normalisation(session.data)
             return Teacher(
                 name=built.name.display,
-                tapped=TappedModel(net, owner="teacher").eval(),
+                tapped=inference_form(net, normalisation, session.data.image_size, session.runtime),
                 normalisation=normalisation,
                 sha256="",
                 top1=None,

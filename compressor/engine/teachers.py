@@ -8,6 +8,7 @@ from compressor.config.settings import RunConfig
 from compressor.data.types import DataSet
 from compressor.engine.bank import read_record, supply
 from compressor.engine.evaluate import Predictions, predict
+from compressor.engine.inference import inference_form
 from compressor.engine.layout import arrange
 from compressor.engine.networks import data_normalisation
 from compressor.engine.normalise import Normalisation
@@ -15,7 +16,6 @@ from compressor.engine.session import Session, Teacher
 from compressor.errors import InputError
 from compressor.models.create import BuiltModel
 from compressor.models.folders import read_folder, read_weights_of
-from compressor.models.taps import TappedModel
 from compressor.storage import read_tensors
 from compressor.weights import load_into, load_weights, state_sha256
 
@@ -59,11 +59,11 @@ def freeze(net: nn.Module, name: str, normalisation: Normalisation, origin: str,
     """
     net.to(session.runtime.device).eval().requires_grad_(False)
     if not session.runtime.plain:
-        arrange(net, session.runtime.device)
+        arrange(net, session.runtime.device, frozen=True)
     seen = score(net, name, normalisation, session.data)
     return Teacher(
         name=name,
-        tapped=TappedModel(net, owner="teacher").eval(),
+        tapped=inference_form(net, normalisation, session.data.image_size, session.runtime, session.listener),
         normalisation=normalisation,
         sha256=state_sha256(net.state_dict()),
         top1=seen.top1,

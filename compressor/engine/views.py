@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from compressor.data.types import PLAIN, ViewSlot
-from compressor.distiller import ModelOutput, Needs, Views
+from compressor.distiller import ModelOutput, Needs, Owner, Views
 from compressor.models.taps import TappedModel, Wanted
 
 
@@ -35,7 +35,7 @@ class SlotPlan:
                     slots.append(slot)
                 if need.teacher and not need.own_teacher:
                     number = slots.index(slot)
-                    teacher[number] = teacher.get(number, Wanted()) | wanted_of(need)
+                    teacher[number] = teacher.get(number, Wanted()) | wanted_of(need, "teacher")
         return SlotPlan(tuple(slots), teacher)
 
     def columns(self, views: Views) -> list[int]:
@@ -63,15 +63,16 @@ class SlotPlan:
         """Return what one lane declared of the teacher's answers: rows image-major, view fastest."""
         if not needs.teacher or needs.own_teacher:
             return ModelOutput(owner="teacher")
-        return ModelOutput.interleave([answers[slot].only(needs) for slot in self.columns(needs.views)])
+        return ModelOutput.interleave([answers[slot].only(needs.of("teacher")) for slot in self.columns(needs.views)])
 
 
-def wanted_of(needs: Needs) -> Wanted:
-    """Translate a method's needs into what a pass must serve."""
+def wanted_of(needs: Needs, owner: Owner) -> Wanted:
+    """Translate a method's needs into what a pass of one network must serve."""
+    own = needs.of(owner)
     return Wanted(
-        stages=needs.stages,
-        preacts=needs.preacts,
-        embedding=needs.embedding,
+        stages=bool(own.stages),
+        preacts=bool(own.preacts),
+        embedding=bool(own.embedding),
         tails=needs.tails,
         classifier=needs.classifier,
     )

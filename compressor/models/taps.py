@@ -63,6 +63,11 @@ class TappedModel(nn.Module):
         self._stage_modules: tuple[str, ...] | None = None
         self._preact_modules: tuple[str, ...] | None = None
 
+    @property
+    def form(self) -> nn.Module:
+        """The network that answers: ``net``, or what stands for it."""
+        return self.net
+
     def forward(self, images: Tensor, wanted: Wanted) -> ModelOutput:
         """Return what is wanted of the answer to ``images`` (B, C, H, W), already normalised.
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compressor.distiller import Batch, ModelOutput, Needs, NetworkSpec, Pair, Phase
+from compressor.distiller import Batch, ModelOutput, Needs, NetworkSpec, Owner, Pair, Phase
 from compressor.errors import UnsupportedPair
 from compressor.functional import wide
 from compressor.testing.subject import AnyDistiller, in_words, same_bits
@@ -110,7 +110,8 @@ class _Trial:
         Raises:
             UnsupportedPair: it does.
         """
-        student, teacher = self._spec(self.student, self.pair.student), self._spec(self.teacher, self.pair.teacher)
+        student = self._spec(self.student, self.pair.student, "student")
+        teacher = self._spec(self.teacher, self.pair.teacher, "teacher")
         self.known = Pair(
             student=student,
             teacher=teacher if self.needs.teacher else None,
@@ -120,11 +121,11 @@ class _Trial:
         )
         self.method.check(self.config, self.known)
 
-    def _spec(self, tapped: Any, name: str) -> NetworkSpec:
+    def _spec(self, tapped: Any, name: str, owner: Owner) -> NetworkSpec:
         from compressor.models.specs import network_spec
 
         size = (3, self.pair.image_size, self.pair.image_size)
-        return network_spec(tapped, name, size, wanted=_wanted(self.needs))
+        return network_spec(tapped, name, size, wanted=_wanted(self.needs, owner))
 
     def run(self) -> list[str]:
         """Build the method, run each phase, and return what went wrong."""
@@ -152,10 +153,10 @@ class _Trial:
             batch, ours, theirs = self._batch(needs), ModelOutput(owner="student"), ModelOutput(owner="teacher")
             images = self._views(needs)
             if phase.runs_student:
-                ours = self.student(images, _wanted(needs)).apply(wide)
+                ours = self.student(images, _wanted(needs, "student")).apply(wide)
             if needs.teacher:
                 with torch.set_grad_enabled("teacher" in phase.trains):
-                    theirs = self.teacher(images, _wanted(needs)).apply(wide)
+                    theirs = self.teacher(images, _wanted(needs, "teacher")).apply(wide)
             terms = phase.terms(batch, ours, theirs)
             torch.autograd.backward(torch.stack(list(terms.values())).sum())
         self.distiller.after_step(batch)
@@ -207,13 +208,14 @@ def _unfinished(phase: Phase, terms: dict[str, Tensor]) -> list[str]:
     return [f"term {name!r} of phase {phase.name!r} is {value}" for name, value in bad.items()]
 
 
-def _wanted(needs: Needs) -> Any:
+def _wanted(needs: Needs, owner: Owner) -> Any:
     from compressor.models.taps import Wanted
 
+    own = needs.of(owner)
     return Wanted(
-        stages=needs.stages,
-        preacts=needs.preacts,
-        embedding=needs.embedding,
+        stages=bool(own.stages),
+        preacts=bool(own.preacts),
+        embedding=bool(own.embedding),
         tails=needs.tails,
         classifier=needs.classifier,
     )

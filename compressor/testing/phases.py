@@ -2,7 +2,7 @@
 
 from dataclasses import fields
 
-from compressor.distiller import Needs, Phase, Schedule, Views
+from compressor.distiller import Needs, Owner, Phase, Schedule, Views
 from compressor.testing.subject import AnyDistiller, Broken, Subject, guarded
 
 
@@ -71,10 +71,12 @@ def _look_at_needs(subject: Subject, phase: Phase) -> None:
 
 def exceeding(part: Needs, whole: Needs) -> list[str]:
     """Name what ``part`` asks for beyond ``whole``; a part may do with fewer views, but not with other ones."""
+    owners: tuple[Owner, ...] = ("student", "teacher")
+    sides = [(part.of(owner), whole.of(owner)) for owner in owners]
     beyond = [
         item.name
         for item in fields(Needs)
-        if isinstance(getattr(part, item.name), bool) and getattr(part, item.name) and not getattr(whole, item.name)
+        if any(getattr(asked, item.name) is True and not getattr(given, item.name) for asked, given in sides)
     ]
     if part.views not in (Views(), whole.views):
         beyond.append("views")

@@ -43,10 +43,10 @@ class Network:
                 StageSpec(name=f"stage{number}", channels=channels, height=height, width=width)
                 for number, (channels, height, width) in enumerate(shown)
             ),
-            preacts=needs.preacts,
+            preacts=bool(needs.preacts),
             embedding_width=self.width if needs.embedding else 0,
             num_classes=classes,
-            pooled_embedding=needs.stages and needs.embedding and self.width == self.maps[-1][0],
+            pooled_embedding=bool(needs.stages and needs.embedding) and self.width == self.maps[-1][0],
             tail_maker=make_tail if needs.tails else None,
             classifier_copier=partial(tiny_classifier, self.width, classes) if needs.classifier else None,
         )
@@ -65,8 +65,8 @@ class Case:
         """Return what a method would be built on."""
         counts = torch.bincount(self.training_labels(), minlength=self.classes)
         return Pair(
-            student=self.student.spec("made_up_student", self.classes, needs),
-            teacher=self.teacher.spec("made_up_teacher", self.classes, needs) if needs.teacher else None,
+            student=self.student.spec("made_up_student", self.classes, needs.of("student")),
+            teacher=self.teacher.spec("made_up_teacher", self.classes, needs.of("teacher")) if needs.teacher else None,
             num_classes=self.classes,
             train_size=_TRAINING_IMAGES,
             class_counts=tuple(counts.tolist()),
@@ -192,8 +192,8 @@ def make_scene(case: Case, needs: Needs, *, seed: int, step: int = 0) -> Scene:
         contrast_or_none=_contrast(index, training, needs, draw),
     )
     rows = labels.repeat_interleave(needs.views.count)
-    student = _answer(case.student, case.classes, needs, rows, draw, sure=False)
-    teacher = _answer(case.teacher, case.classes, needs, rows, draw, sure=True) if needs.teacher else {}
+    student = _answer(case.student, case.classes, needs.of("student"), rows, draw, sure=False)
+    teacher = _answer(case.teacher, case.classes, needs.of("teacher"), rows, draw, sure=True) if needs.teacher else {}
     return Scene(needs, batch, student, teacher)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from compressor.checks import check_ranges
-from compressor.distiller import Batch, Distiller, Link, ModelOutput, Needs, NetworkSpec, Pair, Terms
+from compressor.distiller import Batch, Distiller, Link, ModelOutput, Needs, NetworkSpec, Pair, Phase, Terms
 from compressor.errors import UnsupportedPair
 from compressor.functional import wide
 from compressor.supervision import Supervision, lesson, supervised_terms
@@ -43,7 +43,7 @@ class OFA(Distiller[OFAConfig]):
 
     name = "ofa"
     Config = OFAConfig
-    needs = Needs(stages=True, embedding=True)
+    needs = Needs(stages="student", embedding=True)
 
     def __init__(self, config: OFAConfig, pair: Pair) -> None:
         super().__init__(config, pair)
@@ -63,6 +63,10 @@ class OFA(Distiller[OFAConfig]):
                 f"ofa's attention has {HEADS} heads, and the embedding of {pair.student.name} is {width} wide",
                 hint="--set method.ofa.projector=convolutions",
             )
+
+    def phases(self) -> Sequence[Phase]:
+        """Return the one phase, which reads maps of the student alone; of embeddings only the widths mattered."""
+        return (Phase(name="student", trains=("student", "exits"), terms=self.terms, needs=Needs(stages="student")),)
 
     def plan(self) -> Sequence[Link]:
         """Return each exit with its parameters, and the student's own logits."""

@@ -62,20 +62,19 @@ class ReviewKD(Distiller[ReviewKDConfig]):
 
     @classmethod
     def needs_for(cls, config: ReviewKDConfig) -> Needs:
-        """Return maps and embeddings, and pre-activations where they are set."""
-        return Needs(stages=True, preacts=config.teacher_maps == "preacts", embedding=True)
+        """Return maps and embeddings, and the teacher's pre-activations where they are set."""
+        return Needs(stages=True, preacts="teacher" if config.teacher_maps == "preacts" else False, embedding=True)
 
     @classmethod
     def check(cls, config: ReviewKDConfig, pair: Pair) -> None:
-        """Refuse stages that are not there, and pre-activations of networks that show none."""
+        """Refuse stages that are not there, and pre-activations of a teacher that shows none."""
         match_stages(pair, cls.name, config.stages)
-        if config.teacher_maps == "preacts":
-            for network in (pair.student, pair.require_teacher(cls.name)):
-                if not network.preacts:
-                    raise UnsupportedPair(
-                        f"reviewkd.teacher_maps is preacts, and {network.name} shows no pre-activations",
-                        hint="--set method.reviewkd.teacher_maps=stages",
-                    )
+        teacher = pair.require_teacher(cls.name)
+        if config.teacher_maps == "preacts" and not teacher.preacts:
+            raise UnsupportedPair(
+                f"reviewkd.teacher_maps is preacts, and {teacher.name} shows no pre-activations",
+                hint="--set method.reviewkd.teacher_maps=stages",
+            )
 
     def plan(self) -> Sequence[Link]:
         """Return each pair of maps with its fusion, the embeddings last."""

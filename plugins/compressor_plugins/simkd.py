@@ -85,8 +85,9 @@ class SimKD(Distiller[SimKDConfig]):
             )
 
     def phases(self) -> Sequence[Phase]:
-        """Return the one phase; the teacher's classifier does not train."""
-        return (Phase(name="student", trains=("student", "projector"), terms=self.terms),)
+        """Return the one phase, which reads of the teacher what is compared; its classifier does not train."""
+        read = Needs(stages=True) if self.compares_maps else Needs(stages="student", embedding="teacher")
+        return (Phase(name="student", trains=("student", "projector"), terms=self.terms, needs=read),)
 
     def plan(self) -> Sequence[Link]:
         """Return the last maps, or the last map and the teacher's embedding, with the projector between them."""

@@ -16,6 +16,7 @@ from compressor.distiller import (
     Rotations,
     Terms,
     Views,
+    Whose,
 )
 from compressor.errors import PluginError, UnsupportedPair
 
@@ -64,6 +65,23 @@ def test_part_that_was_not_served_names_itself_and_the_network(part: str) -> Non
     with pytest.raises(PluginError, match=f"{part} of the teacher were read but not served") as caught:
         getattr(ModelOutput(owner="teacher"), part)
     assert f"Needs({part}=True)" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("part", ["stages", "preacts", "embedding"])
+def test_needs_of_one_network_are_not_those_of_the_other(part: str) -> None:
+    def needs(whose: Whose) -> Needs:
+        return Needs(**{part: whose}, index=True)  # type: ignore[arg-type]  # one of the three parts
+
+    assert needs("student").of("student") == needs("teacher").of("teacher") == needs(True)
+    assert needs("student").of("teacher") == needs("teacher").of("student") == needs(False)
+    assert needs(True).of("student") == needs(True).of("teacher") == needs(True)
+
+
+def test_needs_name_a_network_that_there_is() -> None:
+    with pytest.raises(ValueError, match=r"Needs\(stages=...\) is True, False, 'student' or 'teacher', got 'both'"):
+        Needs(stages="both")  # type: ignore[arg-type]  # what a stranger may type
+    with pytest.raises(ValueError, match=r"Needs\(embedding='teacher'\) also needs teacher=True"):
+        Needs(teacher=False, embedding="teacher")
 
 
 @pytest.mark.parametrize("part", ["stages", "preacts", "embedding"])

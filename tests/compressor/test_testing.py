@@ -215,6 +215,21 @@ def test_phases_are_well_formed(phases: list[tuple[str, tuple[str, ...], dict[st
     assert messages(Phased)[0].startswith(message)
 
 
+def test_a_phase_may_ask_one_network_for_no_more_than_the_method_does() -> None:
+    class OneSided(WithHead):
+        needs = Needs(embedding="student")
+        asked = Needs(embedding="student")
+
+        def phases(self) -> list[Phase]:
+            return [Phase(name="one", trains=("student", "head"), terms=self.terms, needs=self.asked)]
+
+    class Beyond(OneSided):
+        asked = Needs(embedding="teacher")
+
+    assert check_distiller(OneSided) == []
+    assert messages(Beyond)[0].startswith("phase 'one' needs embedding, which the method did not declare")
+
+
 @pytest.mark.parametrize(("lr", "milestones"), [(None, (0.5,)), (0.1, ())])
 def test_a_phase_may_take_the_runs_own_rate(lr: float | None, milestones: tuple[float, ...]) -> None:
     class Phased(WithHead):

@@ -11,7 +11,7 @@ from made_up import batch, draw, leaf, network, pair
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compressor.distiller import ModelOutput, NetworkSpec, StageSpec
+from compressor.distiller import ModelOutput, Needs, NetworkSpec, StageSpec
 from compressor.errors import UnsupportedPair
 from compressor_plugins._exits import AttentionBlock, AttentionExit, ConvolutionExit, PlaceMerging, default_exits
 from compressor_plugins.ofa import OFA, OFAConfig, enhanced_cross_entropy
@@ -169,6 +169,12 @@ def test_gradient_reaches_student_and_exits_and_not_the_teacher(projector: Any) 
 def test_exits_are_trained_with_the_student() -> None:
     (phase,) = ofa().phases()
     assert phase.trains == ("student", "exits")
+
+
+def test_of_the_teacher_nothing_but_logits_is_asked() -> None:
+    (phase,) = ofa().phases()
+    assert phase.needs == Needs(stages="student")
+    assert OFA.needs.of("teacher") == Needs(embedding=True)  # for its width
 
 
 @pytest.mark.parametrize("maps", [SMALL, OBLONG, ((4, 9, 9), (5, 7, 7), (6, 3, 3)), ((4, 8, 8), (5, 1, 1), (5, 2, 2))])

@@ -12,7 +12,7 @@ from made_up import batch, leaf, network, pair
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compressor.distiller import ModelOutput, NetworkSpec
+from compressor.distiller import ModelOutput, Needs, NetworkSpec
 from compressor.errors import UnsupportedPair
 from compressor.functional import soft_target_kl
 from compressor_plugins.simkd import SimKD, SimKDConfig, feature_loss, last_map, make_projector
@@ -128,6 +128,14 @@ def test_gradient_reaches_student_and_projector_and_not_the_teacher_or_its_class
 def test_only_student_and_projector_train() -> None:
     (phase,) = simkd().phases()
     assert (phase.name, phase.trains) == ("student", ("student", "projector"))
+
+
+def test_of_the_teacher_only_what_is_compared_is_asked() -> None:
+    for pooled, asked in ((True, Needs(stages=True)), (False, Needs(embedding=True))):
+        (phase,) = simkd(teacher=teaching(pooled=pooled)).phases()
+        assert phase.needs is not None
+        assert phase.needs.of("teacher") == asked
+        assert phase.needs.of("student") == Needs(stages=True)
 
 
 def test_an_embedding_that_is_no_mean_of_the_map_is_compared_itself() -> None:

@@ -3,14 +3,15 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from tiny_runs import tiny_run
-from torch import nn
+from torch import Tensor, nn
 
-from compressor.cli.memory import keep_freed_memory
 from compressor.engine.layout import arrange, plainly_arranged
+from compressor.memory import keep_freed_memory
 from compressor.models.catalogue import resolve_name
 from compressor.models.create import build
 from compressor.storage import read_tensors
@@ -24,8 +25,18 @@ def network(name: str) -> nn.Module:
 
 
 def is_channels_last(net: nn.Module) -> bool:
-    wide = [value for value in net.parameters() if value.dim() == 4 and min(value.shape[1:]) > 1]
-    return bool(wide) and all(value.is_contiguous(memory_format=torch.channels_last) for value in wide)
+    """Look at what convolutions return: the weights of 1x1 and depthwise ones lie alike in both layouts."""
+    lying: list[bool] = []
+
+    def look(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+        lying.append(output.is_contiguous(memory_format=torch.channels_last) and not output.is_contiguous())
+
+    handles = [module.register_forward_hook(look) for module in net.modules() if isinstance(module, nn.Conv2d)]
+    with torch.no_grad():
+        net(torch.rand(2, 3, 32, 32).double())
+    for handle in handles:
+        handle.remove()
+    return bool(lying) and all(lying)
 
 
 @pytest.mark.parametrize(("name", "moved"), [("cifar_resnet8", True), ("wrn_16_1", True), ("shufflenetv2", False)])
@@ -41,6 +52,14 @@ def test_dense_networks_are_laid_out_channels_last_and_answer_the_same(name: str
         assert ours.grad is not None
         assert theirs.grad is not None
         assert torch.allclose(ours.grad, theirs.grad, rtol=1e-7, atol=1e-10), key
+
+
+def test_a_network_that_is_only_asked_is_laid_out_channels_last_whatever_its_convolutions() -> None:
+    plain, arranged = network("shufflenetv2").eval(), arrange(network("shufflenetv2"), CPU, frozen=True).eval()
+    images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(1)).double()
+    assert is_channels_last(arranged)
+    with torch.no_grad():
+        assert torch.allclose(plain(images), arranged(images), rtol=1e-10)
 
 
 def test_a_network_goes_back_to_the_usual_layout_with_the_same_values() -> None:
@@ -68,7 +87,7 @@ def test_large_blocks_lie_in_the_heap_that_is_kept_only_when_asked(asked: str, k
     # A process of its own: the setting cannot be taken back.
     script = (
         "import sys, torch\n"
-        "from compressor.cli.memory import keep_freed_memory\n"
+        "from compressor.memory import keep_freed_memory\n"
         "if sys.argv[1] == 'keep': assert keep_freed_memory()\n"
         "place = (block := torch.ones(16_000_000)).data_ptr()\n"
         "heap = next(line for line in open('/proc/self/maps') if '[heap]' in line).split()[0]\n"

@@ -1,11 +1,13 @@
 """The union of views that lanes share, against loops that go image by image and view by view."""
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from compressor.data.types import PLAIN, ViewSlot
 from compressor.distiller import Needs, Rotations, Views
-from compressor.engine.views import SlotPlan
+from compressor.engine.views import SlotPlan, wanted_of
+from compressor.errors import PluginError
 from compressor.models.taps import TappedModel, Wanted
 
 FOUR = Rotations(4)
@@ -41,6 +43,18 @@ def test_teacher_is_shown_what_some_lane_wants_of_each_slot_and_no_more() -> Non
     assert [plan.teacher[slot] for slot in (1, 2, 3)] == [Wanted(embedding=True)] * 3
     assert len(plan.slots) == 5
     assert 4 not in plan.teacher  # another family's view, of a lane without a teacher
+
+
+def test_teacher_is_not_asked_for_what_is_read_of_the_student_alone() -> None:
+    needs = Needs(stages="student", preacts="teacher", embedding="student")
+    plan = SlotPlan.of([needs])
+    assert plan.teacher[0] == wanted_of(needs, "teacher") == Wanted(preacts=True)
+    assert wanted_of(needs, "student") == Wanted(stages=True, embedding=True)
+    in_company = SlotPlan.of([needs, Needs(embedding=True)])
+    teacher = TappedModel(Counting(), owner="teacher").eval()
+    answers = {0: teacher(slots_of_images()[:, 0], Wanted(embedding=True))}
+    with pytest.raises(PluginError, match="embedding of the teacher were read but not served"):
+        _ = in_company.answer_for(needs, answers).embedding
 
 
 def test_one_teacher_pass_a_slot_whatever_the_number_of_lanes() -> None:

@@ -7,6 +7,8 @@ _M_TRIM_THRESHOLD = -1  # numbers of glibc's malloc.h
 _M_MMAP_MAX = -4
 _NEVER = 2**31 - 1
 
+_kept = False  # a fact about the process, which nobody can take back
+
 
 def keep_freed_memory() -> bool:
     """Tell glibc's allocator to keep large blocks; whether it listens.
@@ -15,9 +17,16 @@ def keep_freed_memory() -> bool:
     in every step. This is a decision for a whole process, so a program may take it and a library may not. It changes
     no result.
     """
+    global _kept
     if not sys.platform.startswith("linux"):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:  # another C library
         return False
-    return bool(mallopt(_M_MMAP_MAX, 0)) and bool(mallopt(_M_TRIM_THRESHOLD, _NEVER))
+    _kept = bool(mallopt(_M_MMAP_MAX, 0)) and bool(mallopt(_M_TRIM_THRESHOLD, _NEVER))
+    return _kept
+
+
+def keeps_freed_memory() -> bool:
+    """Say whether `keep_freed_memory` was called in this process, and heard."""
+    return _kept
