@@ -84,10 +84,15 @@ class Child:
 
     def release(self) -> None:
         """Let it go on from the words at which it was told to wait, if it was."""
-        if self._hold < 0:
-            return
-        os.write(self._hold, b".")
-        os.close(self._hold)
+        if self._hold >= 0:
+            os.write(self._hold, b".")  # the pipe stays open: it may not have come to it yet
+
+    def ended(self, status: int) -> None:
+        """Take down how it ended."""
+        self.status = status
+        if self._hold >= 0:
+            os.close(self._hold)
+            self._hold = -1
 
     def signal(self, number: int = signal.SIGKILL, *, group: bool = True) -> None:
         """Send a signal to its process group, or to it alone; it may have ended by itself."""
@@ -182,7 +187,7 @@ class Server:
             elif kind == "said":
                 child.said.append(words)
             else:
-                child.status = int(words)
+                child.ended(int(words))
                 del self._children[number]
 
     def close(self) -> None:
