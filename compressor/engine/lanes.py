@@ -233,7 +233,7 @@ class Lane:
         if not terms:
             raise PluginError(f"{self.name}: phase {self.phase.name!r} returned no terms")
         self._check_terms(terms)
-        if self.runtime.device.type == "cpu":
+        if not self.runtime.asynchronous:
             self.check_finite(terms)
         self.meter.add(terms, part.weight)
         loss = torch.stack(list(terms.values())).sum() * part.weight * self.runtime.world

@@ -47,6 +47,18 @@ class Runtime:
         self.device: torch.device = torch.device(config.device) if ":" in config.device else self._accelerator.device
 
     @property
+    def asynchronous(self) -> bool:
+        """Whether the host runs ahead of the device, so that reading a number of it makes the host wait."""
+        return self.device.type != "cpu"
+
+    def finish_queued(self) -> None:
+        """Return when the device has done all that it was given; for measuring."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        elif self.device.type == "mps":
+            torch.mps.synchronize()
+
+    @property
     def world(self) -> int:
         """Number of processes."""
         return int(self._accelerator.num_processes)

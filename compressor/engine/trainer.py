@@ -1,12 +1,13 @@
 """The one loop: lanes at the same place of the same phase take each batch, and the teacher's answer to it, together."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from compressor.data.ahead import contrast_batches
 from compressor.data.contrast import ContrastSampler
 from compressor.data.types import ImageBatch, Split
 from compressor.distiller import Batch, ModelOutput, Negatives
@@ -21,6 +22,8 @@ from compressor.errors import CompressorError, TrainingError
 from compressor.events import LaneFailed, PhaseStarted, Progress, Saved
 
 _REPORT_EVERY = 0.5
+_REPORT_EVERY_ON_ACCELERATORS = 2.0
+"""Seconds; the means of a report are read from the device, which makes the host wait until its work is done."""
 
 
 class PhaseLoop:
@@ -49,6 +52,7 @@ class PhaseLoop:
             for seat in seats
             if seat.lane.needs.negatives is not None
         }
+        self.contrasts: dict[Negatives, Iterator[Tensor]] = {}
         self.steps_per_epoch = len(self.batching.epoch(0))
         self.steps = self.steps_per_epoch * self.epochs
         self.pace = Pace()
@@ -92,10 +96,16 @@ class PhaseLoop:
         for number, positions in enumerate(batches):
             began = time.monotonic()
             self._step([next(images) for _ in range(self.batching.parts_each)], 0, number, len(positions))
+            self.session.runtime.finish_queued()
             taken.append(time.monotonic() - began)
         return taken
 
     def _images(self, positions: Sequence[Tensor], epoch: int) -> Iterator[ImageBatch]:
+        runtime = self.session.runtime
+        self.contrasts = {
+            negatives: contrast_batches(sampler, positions, epoch, runtime.device, ahead=runtime.asynchronous)
+            for negatives, sampler in self.samplers.items()
+        }
         return self.pace.timed(
             self.split.batches(
                 positions,
@@ -121,10 +131,11 @@ class PhaseLoop:
         step = epoch * self.steps_per_epoch + number
         prepared = [Prepared(batch.images, self.plan.slots) for batch in taken]
         answers = [self._teacher_answers(images) for images in prepared]
+        drawn = [{negatives: next(feed) for negatives, feed in self.contrasts.items()} for _ in taken]
         for seat in self.alive:
             parts = [
-                self._part(seat, batch, images, answer, epoch, step, size)
-                for batch, images, answer in zip(taken, prepared, answers, strict=True)
+                self._part(seat, batch, images, answer, contrasts, epoch, step, size)
+                for batch, images, answer, contrasts in zip(taken, prepared, answers, drawn, strict=True)
             ]
             self._lane_step(seat, parts)
         self.pace.steps += 1
@@ -155,10 +166,18 @@ class PhaseLoop:
             return self.plan.answers(teacher.tapped, images.for_network(teacher.normalisation))
 
     def _part(
-        self, seat: Seat, batch: ImageBatch, images: Prepared, answers: Any, epoch: int, step: int, size: int
+        self,
+        seat: Seat,
+        batch: ImageBatch,
+        images: Prepared,
+        answers: Any,
+        contrasts: Mapping[Negatives, Tensor],
+        epoch: int,
+        step: int,
+        size: int,
     ) -> Part:
         needs = seat.lane.needs
-        contrast = self._contrast(needs.negatives, batch.index, epoch)
+        contrast = None if needs.negatives is None else contrasts[needs.negatives]
         seen = Batch(
             labels=batch.labels,
             views=needs.views.count,
@@ -183,18 +202,12 @@ class PhaseLoop:
             ),
         )
 
-    def _contrast(self, negatives: Negatives | None, index: Tensor, epoch: int) -> Tensor | None:
-        if negatives is None:
-            return None
-        drawn: Tensor = self.samplers[negatives].draw(index.cpu(), epoch)
-        return drawn.to(index.device)
-
     def _after_step(self, epoch: int, *, last: bool) -> None:
         if not self.alive:
             return
         if last:
             self._end_of_epoch(epoch)
-        elif time.monotonic() - self.pace.reported >= _REPORT_EVERY:
+        elif time.monotonic() - self.pace.reported >= self._report_every:
             self._report(epoch)
         stopping = self.session.runtime.any_of(self.session.stop.asked)
         if stopping or self._saving_is_due(last):
@@ -247,6 +260,10 @@ class PhaseLoop:
 
     def _rates(self, seat: Seat) -> dict[str, float]:
         return self.pace.rates(self.steps - seat.lane.position.step, lanes=len(self.alive))
+
+    @property
+    def _report_every(self) -> float:
+        return _REPORT_EVERY_ON_ACCELERATORS if self.session.runtime.asynchronous else _REPORT_EVERY
 
     def _report(self, epoch: int) -> None:
         self.pace.reported = time.monotonic()

@@ -45,7 +45,11 @@ class SlotPlan:
     def select(self, images: Tensor, views: Views) -> Tensor:
         """Take a family's views out of ``images`` (N, S, C, H, W): (N * V, C, H, W), view fastest."""
         columns = self.columns(views)
-        return images[:, 0] if columns == [0] else images[:, columns].flatten(0, 1)
+        if columns == [0]:
+            return images[:, 0]
+        if columns == list(range(images.shape[1])):
+            return images.flatten(0, 1)
+        return torch.stack([images[:, column] for column in columns], dim=1).flatten(0, 1)
 
     def answers(self, teacher: TappedModel, images: Tensor) -> Mapping[int, ModelOutput]:
         """Show the teacher every slot that some lane wants of it, one slot at a time.
