@@ -27,12 +27,12 @@ def contrast_batches(
     Each draw belongs to (seed, epoch, position), so the two ways give the same numbers.
 
     Args:
-        positions: (B,) each. ahead: whether threads draw some batches before they are asked for, else each is drawn
+        positions: (B,) each, on the CPU. ahead: whether threads draw some batches before they are asked for, else each is drawn
             when it is.
     """
     if not ahead:
         for wanted in positions:
-            yield sampler.draw(wanted.cpu(), epoch).to(device)
+            yield sampler.draw(wanted, epoch).to(device)
         return
     threads = min(_MOST_THREADS, max(1, (os.cpu_count() or 2) - 1))
     pool = ThreadPoolExecutor(threads, thread_name_prefix="contrast")
@@ -40,7 +40,7 @@ def contrast_batches(
     left = iter(positions)
     try:
         for wanted in left:
-            waiting.append(pool.submit(sampler.draw, wanted.cpu(), epoch))
+            waiting.append(pool.submit(sampler.draw, wanted, epoch))
             if len(waiting) > 2 * threads:
                 yield sent(waiting.popleft().result(), device)
         while waiting:
