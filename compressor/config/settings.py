@@ -175,6 +175,8 @@ class RuntimeConfig:
         time_budget: seconds after which the run saves and stops; None for no limit.
         strict: refuse to resume under another thread count, where bits may differ.
         plain: leave out everything that is only there for speed.
+        capture: whether a step is recorded and repeated as a whole: ``auto`` on CUDA, ``on`` on every device (a CPU
+            gains nothing by it) and saying why where it is not, ``off``.
     """
 
     device: str = "auto"
@@ -185,6 +187,7 @@ class RuntimeConfig:
     time_budget: float | None = None
     strict: bool = False
     plain: bool = False
+    capture: Literal["auto", "on", "off"] = "auto"
 
     def __post_init__(self) -> None:
         _require(1 <= self.processes <= 1024, "runtime.processes", "1 to 1024", self.processes)

@@ -27,8 +27,8 @@ def contrast_batches(
     Each draw belongs to (seed, epoch, position), so the two ways give the same numbers.
 
     Args:
-        positions: (B,) each, on the CPU. ahead: whether threads draw some batches before they are asked for, else each is drawn
-            when it is.
+        positions: (B,) each, on the CPU.
+        ahead: whether threads draw some batches before they are asked for, else each is drawn when it is.
     """
     if not ahead:
         for wanted in positions:

@@ -86,7 +86,7 @@ class ResidentSplit:
         wanted = torch.cat(list(positions))
         if len(wanted) and not 0 <= int(wanted.min()) <= int(wanted.max()) < len(self):
             raise IndexError(f"positions must be in [0, {len(self)})")
-        return wanted.to(self._images.device).split([len(each) for each in positions])
+        return torch.split(wanted.to(self._images.device), [len(each) for each in positions])
 
     def _view(
         self, base: Tensor, index: Tensor, slot: ViewSlot, augmentation: Augmentation | None, epoch: int, seed: int

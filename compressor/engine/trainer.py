@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,13 +14,14 @@ from compressor.data.types import ImageBatch, Split
 from compressor.distiller import Batch, ModelOutput, Negatives
 from compressor.engine.batching import Batching
 from compressor.engine.epochs import close_epoch
-from compressor.engine.lanes import Part
 from compressor.engine.optimisation import schedule_of
 from compressor.engine.pace import Pace
+from compressor.engine.parts import Part
 from compressor.engine.session import Prepared, Seat, Session
+from compressor.engine.teacher_pass import pass_of
 from compressor.engine.views import SlotPlan
 from compressor.errors import CompressorError, TrainingError
-from compressor.events import LaneFailed, PhaseStarted, Progress, Saved
+from compressor.events import LaneFailed, PhaseStarted, Progress, Saved, Warned
 
 _REPORT_EVERY = 0.5
 _REPORT_EVERY_ON_ACCELERATORS = 2.0
@@ -52,6 +54,8 @@ class PhaseLoop:
             for seat in seats
             if seat.lane.needs.negatives is not None
         }
+        teacher, recorder = session.teacher, session.runtime.recorder
+        self.teacher_pass = None if teacher is None else pass_of(teacher.tapped, recorder, self._warn_all)
         self.contrasts: dict[Negatives, Iterator[Tensor]] = {}
         self.steps_per_epoch = len(self.batching.epoch(0))
         self.steps = self.steps_per_epoch * self.epochs
@@ -71,7 +75,7 @@ class PhaseLoop:
         """
         step = self.seats[0].lane.position.step
         for seat in self.seats:
-            seat.lane.begin()
+            self._begin(seat)
             name = seat.lane.phase.name
             event = PhaseStarted(lane=seat.lane.name, phase=name, step=step, steps=self.steps, epochs=self.epochs)
             seat.tell(self.session, event)
@@ -88,7 +92,7 @@ class PhaseLoop:
         The first one also warms up.
         """
         for seat in self.seats:
-            seat.lane.begin()
+            self._begin(seat)
             seat.lane.rate.set_for(0)
         batches = self.batching.epoch(0)[:steps]
         images = self._images([part for batch in batches for part in self.batching.my_parts(batch)], 0)
@@ -99,6 +103,22 @@ class PhaseLoop:
             self.session.runtime.finish_queued()
             taken.append(time.monotonic() - began)
         return taken
+
+    def _begin(self, seat: Seat) -> None:
+        lane = seat.lane
+        lane.warn = partial(self._warn, seat)
+        lane.begin()
+        if lane.unrecorded and self.session.runtime.capture == "on":
+            lane.warn(f"{lane.name}: steps are not recorded, going on one by one ({lane.unrecorded})")
+
+    def _warn(self, seat: Seat, message: str) -> None:
+        seat.warnings.append(message)
+        seat.tell(self.session, Warned(lane=seat.lane.name, message=message))
+
+    def _warn_all(self, message: str) -> None:
+        for seat in self.alive:
+            seat.warnings.append(message)
+        self.session.listener(Warned(message=message))
 
     def _images(self, positions: Sequence[Tensor], epoch: int) -> Iterator[ImageBatch]:
         runtime = self.session.runtime
@@ -160,10 +180,10 @@ class PhaseLoop:
 
     def _teacher_answers(self, images: Prepared) -> Any:
         teacher = self.session.teacher
-        if teacher is None or not self.plan.teacher:
+        if teacher is None or self.teacher_pass is None or not self.plan.teacher:
             return {}
         with self.session.runtime.autocast():
-            return self.plan.answers(teacher.tapped, images.for_network(teacher.normalisation))
+            return self.plan.answers(self.teacher_pass, images.for_network(teacher.normalisation))
 
     def _part(
         self,
