@@ -156,6 +156,11 @@ class Lane:
         """The phase the lane is in."""
         return self.phases[self.position.phase]
 
+    @property
+    def recorded(self) -> bool:
+        """Whether the steps of the phase are done from a recording by now."""
+        return self._repeated is not None and self._repeated.recorded
+
     def method_state(self) -> dict[str, Tensor]:
         """Return the method's own state, as far as it belongs to this lane."""
         state: dict[str, Tensor] = self.module.distiller.state_dict()

@@ -10,7 +10,7 @@ from compressor.engine.capture import Recorder
 from compressor.errors import CompressorError
 
 WARM_UP, CHECKS = 3, 2
-_OF_A_CHANGE, _OF_ALL_CHANGES, _OF_A_RESULT = 0.05, 1e-4, 1e-3
+_OF_A_CHANGE, _OF_ALL_CHANGES, _OF_A_RESULT = 0.2, 1e-3, 1e-3
 
 Work = Callable[[Sequence[Tensor]], Sequence[Tensor]]
 """From tensors to tensors, without gradient, and with an effect on some state."""
@@ -154,8 +154,9 @@ def _largest(tensor: Tensor) -> float:
 def _close_changes(state: Sequence[Tensor], expected: Sequence[Tensor], before: Sequence[Tensor]) -> bool:
     """Compare how far a state went, tensor by tensor and by length.
 
-    A tensor's error may be a twentieth of its own way, or a ten-thousandth of all ways together: that of a bias before
-    a normalisation, say, is nothing but rounding.
+    A tensor's error may be a fifth of its own way, for sums on a device come in any order, or a thousandth of all ways
+    together: that of a bias before a normalisation is nothing but rounding. A number that stood still where it should
+    have moved errs by its whole way.
     """
     if len(state) != len(expected) or len(expected) != len(before):
         return False

@@ -34,7 +34,7 @@ class RecordedPass:
 
         def work(tensors: Sequence[Tensor]) -> list[Tensor]:
             with torch.no_grad():
-                answer = self._tapped(tensors[0], wanted)
+                answer: ModelOutput = self._tapped(tensors[0], wanted)
             self._answers[wanted] = answer
             return answer.tensors()
 

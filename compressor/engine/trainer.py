@@ -89,20 +89,39 @@ class PhaseLoop:
     def rehearse(self, steps: int) -> list[float]:
         """Do the first few steps of an epoch, saving and telling nothing; return the seconds that each took.
 
-        The first one also warms up.
+        The first one also warms up; where steps are recorded, so do the `WARM_UP` and `CHECKS` of `Repeated`.
         """
+        taken: list[float] = []
+        for began in self.rehearsed(steps):
+            self.session.runtime.finish_queued()
+            taken.append(time.monotonic() - began)
+        return taken
+
+    def seconds_a_step(self, warm_up: int, steps: int) -> float:
+        """Measure steps as a run does them, the host running ahead of the device; saves and tells nothing.
+
+        Args:
+            warm_up: steps before those that count, >= 1; with `WARM_UP` and `CHECKS` of `Repeated` all are recorded.
+        """
+        began = 0.0
+        for number, _ in enumerate(self.rehearsed(warm_up + steps)):
+            if number == warm_up - 1:
+                self.session.runtime.finish_queued()
+                began = time.monotonic()
+        self.session.runtime.finish_queued()
+        return (time.monotonic() - began) / steps
+
+    def rehearsed(self, steps: int) -> Iterator[float]:
+        """Do the first few steps of an epoch; for each, once the device has been given it, give when it began."""
         for seat in self.seats:
             self._begin(seat)
             seat.lane.rate.set_for(0)
         batches = self.batching.epoch(0)[:steps]
         images = self._images([part for batch in batches for part in self.batching.my_parts(batch)], 0)
-        taken: list[float] = []
         for number, positions in enumerate(batches):
             began = time.monotonic()
             self._step([next(images) for _ in range(self.batching.parts_each)], 0, number, len(positions))
-            self.session.runtime.finish_queued()
-            taken.append(time.monotonic() - began)
-        return taken
+            yield began
 
     def _begin(self, seat: Seat) -> None:
         lane = seat.lane
