@@ -195,6 +195,13 @@ SETTINGS: tuple[Setting, ...] = (
     _setting("save-every", "runtime.save_every", RUN, "Time between checkpoints at most.", SECONDS, default="10m"),
     _setting("plain", "runtime.plain", RUN, "Leave out all that is only there for speed, for suspicion's sake.", FLAG),
     _setting("watch-test", "runtime.watch_test", RUN, _WATCH, FLAG),
+    _setting(
+        "capture",
+        "runtime.capture",
+        RUN,
+        "Record a step once and repeat it whole, where the device can.",
+        choices=("auto", "on", "off"),
+    ),
     _setting("strict", "runtime.strict", RUN, "Refuse to resume where bits may differ (other thread count).", FLAG),
 )
 

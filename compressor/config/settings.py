@@ -177,6 +177,8 @@ class RuntimeConfig:
         plain: leave out everything that is only there for speed.
         watch_test: also look at the test images after epochs, and write the best of them down as papers do; nothing is
             chosen by it.
+        capture: whether a step is recorded and repeated as a whole: ``auto`` on CUDA, ``on`` on every device (a CPU
+            gains nothing by it) and saying why where it is not, ``off``.
     """
 
     device: str = "auto"
@@ -188,6 +190,7 @@ class RuntimeConfig:
     strict: bool = False
     plain: bool = False
     watch_test: bool = False
+    capture: Literal["auto", "on", "off"] = "auto"
 
     def __post_init__(self) -> None:
         _require(1 <= self.processes <= 1024, "runtime.processes", "1 to 1024", self.processes)

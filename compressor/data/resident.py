@@ -71,16 +71,22 @@ class ResidentSplit:
             IndexError: a position is not in the split.
             UsageError: a view changes the shape of the images, as a quarter turn does unless they are square.
         """
-        for wanted in positions:
-            if len(wanted) and not 0 <= int(wanted.min()) <= int(wanted.max()) < len(self):
-                raise IndexError(f"positions must be in [0, {len(self)})")
-            index = wanted.to(self._images.device)
+        for index in self._all_sent(positions):
             base = self._images[self._device_rows[index]]
             if augmentation is not None and augmentation.flip:
                 mirrored = self._draws(seed, epoch, "flip")[index]
                 base = torch.where(mirrored[:, None, None, None], base.flip(-1), base)
             views = [self._view(base, index, slot, augmentation, epoch, seed) for slot in slots]
             yield ImageBatch(torch.stack(views, dim=1), self._device_labels[index], index)
+
+    def _all_sent(self, positions: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return positions on the device; all go there at once, as the host waits for each copy."""
+        if not positions:
+            return ()
+        wanted = torch.cat(list(positions))
+        if len(wanted) and not 0 <= int(wanted.min()) <= int(wanted.max()) < len(self):
+            raise IndexError(f"positions must be in [0, {len(self)})")
+        return torch.split(wanted.to(self._images.device), [len(each) for each in positions])
 
     def _view(
         self, base: Tensor, index: Tensor, slot: ViewSlot, augmentation: Augmentation | None, epoch: int, seed: int

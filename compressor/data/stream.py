@@ -21,6 +21,7 @@ from compressor.data.images import (
     set_decoder_filters,
 )
 from compressor.data.stores import Images, unreadable_error
+from compressor.data.transfer import sent
 from compressor.data.types import PLAIN, Augmentation, ImageBatch, ViewSlot
 from compressor.data.views import viewed
 from compressor.errors import TrainingError
@@ -200,7 +201,7 @@ class StreamSplit:
                 answer = answers.next()
                 if isinstance(answer, _Unreadable):
                     raise unreadable_error(answer.name, answer.reason)
-                yield ImageBatch(answer.to(self._device), self._labels[index].to(self._device), index.to(self._device))
+                yield ImageBatch(*(sent(each, self._device) for each in (answer, self._labels[index], index)))
 
 
 class _Answers:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic, Literal, TypeVar
 
 from torch import nn
 
@@ -30,6 +30,13 @@ class Distiller(nn.Module, ABC, Generic[ConfigT]):
     needs: ClassVar[Needs] = Needs()
     contract_version: ClassVar[int] = CONTRACT_VERSION
     exports_extras: ClassVar[bool] = False
+    capturable: ClassVar[Literal["no", "epoch", "phase"]] = "no"
+    """How long a step stays the same operations, whatever the tensors hold, so that it may be recorded and repeated.
+
+    ``phase``: Python numbers and branches in `terms` and `after_step` hang on settings and shapes alone. ``epoch``: on
+    `Batch.epoch` too. ``no``: on anything else, such as `Batch.progress`, or the host is asked for a number. What a
+    step changes are tensors, in place.
+    """
     zero_when_equal: ClassVar[tuple[str, ...]] = ()
     """Terms that vanish where student and teacher answer alike and every adapter is the identity or absent."""
 

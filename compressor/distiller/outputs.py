@@ -70,6 +70,17 @@ class ModelOutput:
             owner=self._owner,
         )
 
+    def tensors(self) -> list[Tensor]:
+        """Return every tensor that was served, in the order of `apply`."""
+        found: list[Tensor] = []
+
+        def take(tensor: Tensor) -> Tensor:
+            found.append(tensor)
+            return tensor
+
+        self.apply(take)
+        return found
+
     def only(self, needs: Needs) -> "ModelOutput":
         """Return the answer without what ``needs`` does not declare; logits stay."""
         return ModelOutput(

@@ -30,7 +30,7 @@ def close_epoch(
         "phase": lane.phase.name,
         "epoch": epoch,
         "train_loss": sum(means.values()),
-        "lr": lane.optimizer.param_groups[0]["lr"],
+        "lr": lane.rate.now,
         "seconds": round(lane.seconds, 3),
         **(_look(seat, session, epoch, epochs) if look else {}),
         **means,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -10,10 +10,12 @@ from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 
 from compressor.config.settings import TrainingConfig
-from compressor.distiller import Batch, Distiller, ModelOutput, Needs, Phase, Terms
+from compressor.distiller import Distiller, ModelOutput, Needs, Phase, Terms
 from compressor.engine.meters import Meter, Notes
 from compressor.engine.normalise import Normalisation
-from compressor.engine.optimisation import LearningRate, make_optimizer, schedule_of
+from compressor.engine.optimisation import LearningRate, is_recordable, make_optimizer, schedule_of
+from compressor.engine.parts import Part, filled, tensors_of
+from compressor.engine.repeated import Repeated
 from compressor.engine.runtime import Runtime
 from compressor.engine.views import wanted_of
 from compressor.errors import PluginError, TrainingError
@@ -22,24 +24,6 @@ from compressor.models.taps import TappedModel
 from compressor.streams import derive
 
 _HALF = (torch.float16, torch.bfloat16)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """One micro-batch as a lane gets it.
-
-    Args:
-        images: (N * V, C, H, W), normalised for the student, view fastest. batch: what the method sees.
-        teacher: the shared teacher's answer, restricted to what was declared.
-        weight: share of the step's images, in (0, 1].
-        own_teacher_images: as ``images``, normalised for the lane's own teacher, where it has one.
-    """
-
-    images: Tensor
-    batch: Batch
-    teacher: ModelOutput
-    weight: float
-    own_teacher_images: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +95,8 @@ class Lane:
     Attributes:
         saved: names of the method's modules that belong to this lane's state; None for all of them.
         rate_option: what the user types to change the learning rate, up to its value.
+        unrecorded: why the steps of this phase are not recorded for repetition, empty where they may be.
+        warn: takes what the user should know.
     """
 
     def __init__(
@@ -143,6 +129,11 @@ class Lane:
         self.seconds = 0.0
         self._may_train = {id(parameter) for parameter in student.parameters() if parameter.requires_grad}
         self._begun: int | None = None
+        self.unrecorded = ""
+        self.warn: Callable[[str], None] = lambda message: None
+        self._repeated: Repeated | None = None
+        self._recorded_epoch = 0
+        self._names: tuple[list[tuple[str, ...]], list[str]] = ([], [])
         self.ema: ModelEmaV3 | None = None
 
     @property
@@ -164,6 +155,11 @@ class Lane:
     def phase(self) -> Phase:
         """The phase the lane is in."""
         return self.phases[self.position.phase]
+
+    @property
+    def recorded(self) -> bool:
+        """Whether the steps of the phase are done from a recording by now."""
+        return self._repeated is not None and self._repeated.recorded
 
     def method_state(self) -> dict[str, Tensor]:
         """Return the method's own state, as far as it belongs to this lane."""
@@ -198,11 +194,17 @@ class Lane:
         parameters = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
         if not parameters:
             raise PluginError(f"phase {phase.name!r} of {self.name} trains nothing: {phase.trains} have no parameters")
-        self.optimizer = make_optimizer(parameters, self.training, schedule.lr or self.training.lr)
-        self.rate = LearningRate(self.optimizer, self.training, schedule)
+        self.optimizer = make_optimizer(
+            parameters, self.training, schedule.lr or self.training.lr, device=self.runtime.fast_device
+        )
         self.scaler = torch.amp.GradScaler(self.runtime.device.type) if self.runtime.precision == "fp16" else None
         if self.training.ema_decay and self.in_last_phase:
             self.ema = ModelEmaV3(self.module.student.net, decay=self.training.ema_decay)
+        self.unrecorded = self._why_unrecorded()
+        recorder = None if self.unrecorded else self.runtime.recorder
+        rate_device = None if recorder is None else self.runtime.device
+        self.rate = LearningRate(self.optimizer, self.training, schedule, device=rate_device)
+        self._repeated = None if recorder is None else Repeated(recorder, self._state, self._unrecordable)
         self._begun = self.position.phase
 
     def step(self, parts: Sequence[Part]) -> None:
@@ -211,34 +213,97 @@ class Lane:
         Raises:
             TrainingError: a term is not finite, named; the weights are untouched by that step.
         """
-        self._set_modes()
-        for number, part in enumerate(parts):
-            torch.manual_seed(derive(self.seed, "forward", self.position.phase, self.position.step, number))
-            last = number == len(parts) - 1
-            synchronise = nullcontext() if last or self.runtime.world == 1 else self._prepared.no_sync()  # type: ignore[operator]  # of DistributedDataParallel
-            with synchronise:
-                self._backward(part)
-        self._update()
-        for part in parts:
-            self.module.distiller.after_step(part.batch)
+        if self._repeated is None:
+            self._seed(0)
+            said = self._work(parts)
+        else:
+            said = self._repeat(self._repeated, parts)
+        for part, (names, values) in zip(parts, said, strict=True):
+            self.meter.add(names, values, part.weight)
         self.position.step += 1
 
     def note(self, name: str, value: Tensor) -> None:
         """Take down a number of the method's for the log."""
         self.notes.add(name, value)
 
-    def _backward(self, part: Part) -> None:
+    def _seed(self, number: int) -> None:
+        """Seed what part ``number`` of the step draws; while a step is being recorded draws go on by themselves."""
+        if self.runtime.device.type != "cuda" or not torch.cuda.is_current_stream_capturing():
+            torch.manual_seed(derive(self.seed, "forward", self.position.phase, self.position.step, number))
+
+    def _work(self, parts: Sequence[Part]) -> list[tuple[tuple[str, ...], Tensor]]:
+        """Do all that a step does on the device; return names and values of the terms of each part."""
+        self._set_modes()
+        said = []
+        for number, part in enumerate(parts):
+            if number:
+                self._seed(number)
+            last = number == len(parts) - 1
+            synchronise = nullcontext() if last or self.runtime.world == 1 else self._prepared.no_sync()  # type: ignore[operator]  # of DistributedDataParallel
+            with synchronise:
+                said.append(self._backward(part))
+        self._update()
+        for part in parts:
+            self.module.distiller.after_step(part.batch)
+        return said
+
+    def _repeat(self, repeated: Repeated, parts: Sequence[Part]) -> list[tuple[tuple[str, ...], Tensor]]:
+        """Do the step's work, or have it done from a recording; what a method notes comes out with the terms."""
+        if self.module.distiller.capturable == "epoch" and parts[0].batch.epoch != self._recorded_epoch:
+            repeated.forget()
+            self._recorded_epoch = parts[0].batch.epoch
+
+        def work(tensors: Sequence[Tensor]) -> list[Tensor]:
+            noted: list[tuple[str, Tensor]] = []
+            given = filled(parts, tensors)
+            said = self._work(
+                [
+                    replace(part, batch=replace(part.batch, note=lambda name, value: noted.append((name, value))))
+                    for part in given
+                ]
+            )
+            self._names = [names for names, _ in said], [name for name, _ in noted]
+            return [*(values for _, values in said), *(value.detach().float() for _, value in noted)]
+
+        done = list(repeated(work, tensors_of(parts), lambda: self._seed(0)))
+        of_terms, of_notes = self._names
+        for name, value in zip(of_notes, done[len(of_terms) :], strict=True):
+            self.note(name, value)
+        return list(zip(of_terms, done, strict=False))
+
+    def _state(self) -> list[Tensor]:
+        """List every tensor that a step may change."""
+        kept = [value for state in self.optimizer.state.values() for value in state.values()]
+        averaged = [] if self.ema is None else list(self.ema.module.state_dict().values())
+        own = [*self.module.parameters(), *self.module.buffers()]
+        return [*own, *(value for value in kept if isinstance(value, Tensor)), *averaged]
+
+    def _why_unrecorded(self) -> str:
+        if self.runtime.recorder is None:
+            return "nothing is recorded on this device"
+        if self.module.distiller.capturable == "no":
+            return f"{self.module.distiller.name} does not declare that its steps may be recorded (capturable)"
+        if self.scaler is not None:
+            return "fp16 adapts its scale from step to step"
+        if not is_recordable(self.optimizer):
+            return f"optimizer {self.training.optimizer} reads numbers of the device in each step"
+        return ""
+
+    def _unrecordable(self, reason: str) -> None:
+        self.warn(f"{self.name}: steps are not recorded, going on one by one ({reason})")
+
+    def _backward(self, part: Part) -> tuple[tuple[str, ...], Tensor]:
         with self.runtime.autocast():
             terms: Terms = self._prepared(part, self.phase, self.needs)
         if not terms:
             raise PluginError(f"{self.name}: phase {self.phase.name!r} returned no terms")
         self._check_terms(terms)
-        if self.runtime.device.type == "cpu":
+        if not self.runtime.asynchronous:
             self.check_finite(terms)
-        self.meter.add(terms, part.weight)
         loss = torch.stack(list(terms.values())).sum() * part.weight * self.runtime.world
         scaled: Tensor = loss if self.scaler is None else self.scaler.scale(loss)
         torch.autograd.backward(scaled)
+        return tuple(terms), torch.stack([value.detach().float() for value in terms.values()])
 
     def _update(self) -> None:
         if self.scaler is None:
@@ -270,7 +335,7 @@ class Lane:
         """
         for name, value in terms.items():
             if not torch.isfinite(torch.as_tensor(value)):
-                rate = self.optimizer.param_groups[0]["lr"]
+                rate = self.rate.now
                 kind = "NaN" if torch.isnan(torch.as_tensor(value)) else "infinite"
                 raise TrainingError(
                     f"{self.name}: loss became {kind} at step {self.position.step} (term {name!r}, lr {rate:g})",

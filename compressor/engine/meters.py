@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from compressor.distiller import Terms
-
 
 @dataclass
 class Meter:
@@ -17,11 +15,11 @@ class Meter:
     total: Tensor | None = None
     weight: float = 0.0
 
-    def add(self, terms: Terms, weight: float) -> None:
-        """Add one micro-batch's terms, weighted by its images."""
-        values = torch.stack([value.detach().float() for value in terms.values()]) * weight
-        if self.names != tuple(terms):
-            self.names, self.total, self.weight = tuple(terms), None, 0.0
+    def add(self, names: tuple[str, ...], terms: Tensor, weight: float) -> None:
+        """Add the terms (T,) of one micro-batch, float32 without gradient, weighted by its images."""
+        values = terms * weight
+        if self.names != names:
+            self.names, self.total, self.weight = names, None, 0.0
         self.total = values if self.total is None else self.total + values
         self.weight += weight
 

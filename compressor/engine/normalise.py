@@ -1,6 +1,7 @@
 """Normalisation belongs to a network, not to the data: teacher and student may each want their own."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +19,7 @@ class Normalisation:
         """Return float images of the same shape (..., C, H, W) from uint8 ones; normalised float ones pass through."""
         if self.identity or images.dtype != torch.uint8:
             return images
-        shape = (-1, 1, 1)
-        mean = torch.tensor(self.mean, device=images.device).view(shape)
-        std = torch.tensor(self.std, device=images.device).view(shape)
+        mean, std = _on_device(self, images.device)
         return images.float().div_(255).sub_(mean).div_(std)
 
     @staticmethod
@@ -30,3 +29,10 @@ class Normalisation:
         if not isinstance(settings, dict) or "mean" not in settings or "std" not in settings:
             return None
         return Normalisation(tuple(settings["mean"]), tuple(settings["std"]))
+
+
+@lru_cache(maxsize=64)
+def _on_device(normalisation: Normalisation, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return mean and deviation as (C, 1, 1); once a device, as the host waits for a copy to it."""
+    mean, std = torch.tensor([normalisation.mean, normalisation.std], device=device)
+    return mean.view(-1, 1, 1), std.view(-1, 1, 1)

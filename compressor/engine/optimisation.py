@@ -7,15 +7,20 @@ from typing import Any
 import torch
 from timm.optim._optim_factory import create_optimizer_v2, list_optimizers
 from timm.scheduler.scheduler_factory import create_scheduler_v2
-from torch import nn
+from torch import Tensor, nn
 
 from compressor.config.settings import TrainingConfig
 from compressor.distiller import Schedule
 from compressor.errors import UsageError, suggestion
 
 
-def make_optimizer(parameters: Sequence[nn.Parameter], training: TrainingConfig, lr: float) -> torch.optim.Optimizer:
+def make_optimizer(
+    parameters: Sequence[nn.Parameter], training: TrainingConfig, lr: float, *, device: str = "cpu"
+) -> torch.optim.Optimizer:
     """Make the optimiser that the settings name, over all parameters alike (no exception for biases or norms).
+
+    Args:
+        device: kind of device whose fast forms are taken: on ``cuda`` SGD in one sweep, Adam without asking the host.
 
     Raises:
         UsageError: timm knows no optimiser of that name.
@@ -25,11 +30,26 @@ def make_optimizer(parameters: Sequence[nn.Parameter], training: TrainingConfig,
         name = "momentum"  # timm's word for SGD without Nesterov's correction
     elif name not in (known := [str(item) for item in list_optimizers()]):
         raise UsageError(f"no optimizer {name!r}", hint=suggestion(name, known))
-    options: dict[str, Any] = {"foreach": True} if name in ("momentum", "sgd") else {}
+    options: dict[str, Any] = {}
+    if name in ("momentum", "sgd"):
+        options = {"fused": True} if device == "cuda" else {"foreach": True}
+    elif name in ("adam", "adamw") and device == "cuda":
+        options = {"capturable": True}
     made: torch.optim.Optimizer = create_optimizer_v2(
         list(parameters), opt=name, lr=lr, weight_decay=training.weight_decay, momentum=training.momentum, **options
     )
     return made
+
+
+def is_recordable(optimizer: torch.optim.Optimizer) -> bool:
+    """Say whether a step, with its rate in a tensor, is the same operations each time and asks nothing of the host.
+
+    torch's SGD is where it goes in one sweep, and on a CPU in any form; others are where they were made capturable.
+    """
+    group = optimizer.param_groups[0]
+    if isinstance(optimizer, torch.optim.SGD):
+        return bool(group["fused"]) or group["params"][0].device.type == "cpu"
+    return bool(group.get("capturable"))
 
 
 class LearningRate:
@@ -37,9 +57,20 @@ class LearningRate:
 
     Args:
         optimizer: whose rate is set. training: the run's settings. schedule: what a phase has of its own.
+        device: where the rate lies in a tensor that is filled anew, so that recorded steps read it; None for a number.
+
+    Attributes:
+        now: the rate that was set last.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, training: TrainingConfig, schedule: Schedule) -> None:
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        training: TrainingConfig,
+        schedule: Schedule,
+        *,
+        device: torch.device | None = None,
+    ) -> None:
         kind: str = "multistep" if schedule.milestones else training.schedule
         milestones = [max(1, round(share * schedule.epochs)) for share in schedule.milestones]
         if kind == "multistep":
@@ -61,11 +92,18 @@ class LearningRate:
             else (schedule.lr or training.lr) / (training.warmup_epochs + 1),
             **options,
         )
+        groups = optimizer.param_groups
+        self.now = float(groups[0]["lr"])
+        self._tensors: list[Tensor] = [] if device is None else [torch.zeros((), device=device) for _ in groups]
 
     def set_for(self, epoch: int) -> float:
         """Set the rate of ``epoch`` (from 0) and return it."""
         self._scheduler.step(epoch)
-        return float(self._optimizer.param_groups[0]["lr"])
+        groups = self._optimizer.param_groups
+        self.now = float(groups[0]["lr"])
+        for group, tensor in zip(groups, self._tensors, strict=False):
+            group["lr"] = tensor.fill_(group["lr"])
+        return self.now
 
 
 def schedule_of(training: TrainingConfig, own: Schedule | None) -> Schedule:

@@ -25,6 +25,7 @@ from compressor.engine.methods import build_distiller, prepared
 from compressor.engine.networks import data_normalisation
 from compressor.engine.normalise import Normalisation
 from compressor.engine.optimisation import schedule_of
+from compressor.engine.repeated import CHECKS, WARM_UP
 from compressor.engine.runtime import Runtime
 from compressor.engine.session import Seat, Session, Teacher
 from compressor.engine.teachers import ready_teacher
@@ -225,8 +226,9 @@ def _measured(
     seat = Seat(lane, normalisation, None, RunLog(None))
     split = session.data.teacher_train if teacher_data else session.data.train
     loop = PhaseLoop([seat], session, split, order="rehearsal", evaluate=False)
-    taken = loop.rehearse(_STEPS)
-    counted = taken[1:] or taken  # the first step also warms up
+    recorded = session.runtime.recorder is not None
+    taken = loop.rehearse(_STEPS + (WARM_UP + CHECKS if recorded else 0))
+    counted = taken[1 - _STEPS :] or taken  # the first steps also warm up, and are recorded where the device can
     return PhaseEstimate(name, loop.steps, sum(counted) / len(counted))
 
 

@@ -12,6 +12,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 
 from compressor.config.settings import Precision, RuntimeConfig
+from compressor.engine.capture import recorder_for
 from compressor.errors import TrainingError, UsageError
 
 _CONNECTIONS = ("gloo", "NCCL")  # named in what their libraries raise
@@ -46,6 +47,33 @@ class Runtime:
                 hint=f"torchrun --nproc-per-node {config.processes} -m compressor ... --processes {config.processes}",
             )
         self.device: torch.device = torch.device(config.device) if ":" in config.device else self._accelerator.device
+        self.capture = "off" if config.plain else config.capture
+        self.recorder = recorder_for(self.device, self.capture, self.world)
+        if self.device.type == "cuda":
+            self._set_up_cuda()
+
+    @property
+    def fast_device(self) -> str:
+        """Kind of device whose fast forms of the same arithmetic are taken; ``cpu`` with ``--plain``."""
+        return "cpu" if self.plain else self.device.type
+
+    def _set_up_cuda(self) -> None:
+        """Compute float32 products in TF32 as torch's convolutions do, or with ``--plain`` neither of them."""
+        torch.cuda.set_device(self.device)
+        torch.set_float32_matmul_precision("highest" if self.plain else "high")
+        torch.backends.cudnn.allow_tf32 = not self.plain
+
+    @property
+    def asynchronous(self) -> bool:
+        """Whether the host runs ahead of the device, so that reading a number of it makes the host wait."""
+        return self.device.type != "cpu"
+
+    def finish_queued(self) -> None:
+        """Return when the device has done all that it was given; for measuring."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        elif self.device.type == "mps":
+            torch.mps.synchronize()
 
     @property
     def world(self) -> int:

@@ -98,18 +98,26 @@ def _refuse_lost_weights(lane: Lane, tensors: dict[str, Tensor]) -> None:
         if key.startswith(("student/", "ema/")) and value.is_floating_point() and not value.isfinite().all():
             raise TrainingError(
                 f"{lane.name}: weights became NaN or infinite at step {lane.position.step} ({key.partition('/')[2]})",
-                hint=f"{lane.rate_option}{lane.optimizer.param_groups[0]['lr'] / 4:g}",
+                hint=f"{lane.rate_option}{lane.rate.now / 4:g}",
                 code="training.not_finite",
             )
 
 
 def _restore_optimizer(lane: Lane, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
+    parameters = [parameter for group in lane.optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Any]] = {}
     for key, value in (tensors | numbers).items():
         index, _, name = key.partition("/")
-        state.setdefault(int(index), {})[name] = value
+        state.setdefault(int(index), {})[name] = _laid_out(value, parameters[int(index)])
     current = lane.optimizer.state_dict()
     lane.optimizer.load_state_dict({"state": state, "param_groups": current["param_groups"]})
+
+
+def _laid_out(value: Any, parameter: Tensor) -> Any:
+    """Order a moment's numbers in memory as its parameter's are: a fused step takes both in one sweep."""
+    if not isinstance(value, Tensor) or value.shape != parameter.shape:
+        return value
+    return torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value).detach()
 
 
 def _load(module: torch.nn.Module, tensors: dict[str, Tensor], what: str) -> None:

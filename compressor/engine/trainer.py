@@ -1,26 +1,31 @@
 """The one loop: lanes at the same place of the same phase take each batch, and the teacher's answer to it, together."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from compressor.data.ahead import contrast_batches
 from compressor.data.contrast import ContrastSampler
 from compressor.data.types import ImageBatch, Split
 from compressor.distiller import Batch, ModelOutput, Negatives
 from compressor.engine.batching import Batching
 from compressor.engine.epochs import close_epoch
-from compressor.engine.lanes import Part
 from compressor.engine.optimisation import schedule_of
 from compressor.engine.pace import Pace
+from compressor.engine.parts import Part
 from compressor.engine.session import Prepared, Seat, Session
+from compressor.engine.teacher_pass import pass_of
 from compressor.engine.views import SlotPlan
 from compressor.errors import CompressorError, TrainingError
-from compressor.events import LaneFailed, PhaseStarted, Progress, Saved
+from compressor.events import LaneFailed, PhaseStarted, Progress, Saved, Warned
 
 _REPORT_EVERY = 0.5
+_REPORT_EVERY_ON_ACCELERATORS = 2.0
+"""Seconds; the means of a report are read from the device, which makes the host wait until its work is done."""
 
 
 class PhaseLoop:
@@ -49,6 +54,9 @@ class PhaseLoop:
             for seat in seats
             if seat.lane.needs.negatives is not None
         }
+        teacher, recorder = session.teacher, session.runtime.recorder
+        self.teacher_pass = None if teacher is None else pass_of(teacher.tapped, recorder, self._warn_all)
+        self.contrasts: dict[Negatives, Iterator[Tensor]] = {}
         self.steps_per_epoch = len(self.batching.epoch(0))
         self.steps = self.steps_per_epoch * self.epochs
         self.pace = Pace()
@@ -67,7 +75,7 @@ class PhaseLoop:
         """
         step = self.seats[0].lane.position.step
         for seat in self.seats:
-            seat.lane.begin()
+            self._begin(seat)
             name = seat.lane.phase.name
             event = PhaseStarted(lane=seat.lane.name, phase=name, step=step, steps=self.steps, epochs=self.epochs)
             seat.tell(self.session, event)
@@ -81,21 +89,62 @@ class PhaseLoop:
     def rehearse(self, steps: int) -> list[float]:
         """Do the first few steps of an epoch, saving and telling nothing; return the seconds that each took.
 
-        The first one also warms up.
+        The first one also warms up; where steps are recorded, so do the `WARM_UP` and `CHECKS` of `Repeated`.
         """
-        for seat in self.seats:
-            seat.lane.begin()
-            seat.lane.rate.set_for(0)
-        batches = self.batching.epoch(0)[:steps]
-        images = self._images([part for batch in batches for part in self.batching.my_parts(batch)], 0)
         taken: list[float] = []
-        for number, positions in enumerate(batches):
-            began = time.monotonic()
-            self._step([next(images) for _ in range(self.batching.parts_each)], 0, number, len(positions))
+        for began in self.rehearsed(steps):
+            self.session.runtime.finish_queued()
             taken.append(time.monotonic() - began)
         return taken
 
+    def seconds_a_step(self, warm_up: int, steps: int) -> float:
+        """Measure steps as a run does them, the host running ahead of the device; saves and tells nothing.
+
+        Args:
+            warm_up: steps before those that count, >= 1; with `WARM_UP` and `CHECKS` of `Repeated` all are recorded.
+        """
+        began = 0.0
+        for number, _ in enumerate(self.rehearsed(warm_up + steps)):
+            if number == warm_up - 1:
+                self.session.runtime.finish_queued()
+                began = time.monotonic()
+        self.session.runtime.finish_queued()
+        return (time.monotonic() - began) / steps
+
+    def rehearsed(self, steps: int) -> Iterator[float]:
+        """Do the first few steps of an epoch; for each, once the device has been given it, give when it began."""
+        for seat in self.seats:
+            self._begin(seat)
+            seat.lane.rate.set_for(0)
+        batches = self.batching.epoch(0)[:steps]
+        images = self._images([part for batch in batches for part in self.batching.my_parts(batch)], 0)
+        for number, positions in enumerate(batches):
+            began = time.monotonic()
+            self._step([next(images) for _ in range(self.batching.parts_each)], 0, number, len(positions))
+            yield began
+
+    def _begin(self, seat: Seat) -> None:
+        lane = seat.lane
+        lane.warn = partial(self._warn, seat)
+        lane.begin()
+        if lane.unrecorded and self.session.runtime.capture == "on":
+            lane.warn(f"{lane.name}: steps are not recorded, going on one by one ({lane.unrecorded})")
+
+    def _warn(self, seat: Seat, message: str) -> None:
+        seat.warnings.append(message)
+        seat.tell(self.session, Warned(lane=seat.lane.name, message=message))
+
+    def _warn_all(self, message: str) -> None:
+        for seat in self.alive:
+            seat.warnings.append(message)
+        self.session.listener(Warned(message=message))
+
     def _images(self, positions: Sequence[Tensor], epoch: int) -> Iterator[ImageBatch]:
+        runtime = self.session.runtime
+        self.contrasts = {
+            negatives: contrast_batches(sampler, positions, epoch, runtime.device, ahead=runtime.asynchronous)
+            for negatives, sampler in self.samplers.items()
+        }
         return self.pace.timed(
             self.split.batches(
                 positions,
@@ -121,10 +170,11 @@ class PhaseLoop:
         step = epoch * self.steps_per_epoch + number
         prepared = [Prepared(batch.images, self.plan.slots) for batch in taken]
         answers = [self._teacher_answers(images) for images in prepared]
+        drawn = [{negatives: next(feed) for negatives, feed in self.contrasts.items()} for _ in taken]
         for seat in self.alive:
             parts = [
-                self._part(seat, batch, images, answer, epoch, step, size)
-                for batch, images, answer in zip(taken, prepared, answers, strict=True)
+                self._part(seat, batch, images, answer, contrasts, epoch, step, size)
+                for batch, images, answer, contrasts in zip(taken, prepared, answers, drawn, strict=True)
             ]
             self._lane_step(seat, parts)
         self.pace.steps += 1
@@ -149,16 +199,24 @@ class PhaseLoop:
 
     def _teacher_answers(self, images: Prepared) -> Any:
         teacher = self.session.teacher
-        if teacher is None or not self.plan.teacher:
+        if teacher is None or self.teacher_pass is None or not self.plan.teacher:
             return {}
         with self.session.runtime.autocast():
-            return self.plan.answers(teacher.tapped, images.for_network(teacher.normalisation))
+            return self.plan.answers(self.teacher_pass, images.for_network(teacher.normalisation))
 
     def _part(
-        self, seat: Seat, batch: ImageBatch, images: Prepared, answers: Any, epoch: int, step: int, size: int
+        self,
+        seat: Seat,
+        batch: ImageBatch,
+        images: Prepared,
+        answers: Any,
+        contrasts: Mapping[Negatives, Tensor],
+        epoch: int,
+        step: int,
+        size: int,
     ) -> Part:
         needs = seat.lane.needs
-        contrast = self._contrast(needs.negatives, batch.index, epoch)
+        contrast = None if needs.negatives is None else contrasts[needs.negatives]
         seen = Batch(
             labels=batch.labels,
             views=needs.views.count,
@@ -183,18 +241,12 @@ class PhaseLoop:
             ),
         )
 
-    def _contrast(self, negatives: Negatives | None, index: Tensor, epoch: int) -> Tensor | None:
-        if negatives is None:
-            return None
-        drawn: Tensor = self.samplers[negatives].draw(index.cpu(), epoch)
-        return drawn.to(index.device)
-
     def _after_step(self, epoch: int, *, last: bool) -> None:
         if not self.alive:
             return
         if last:
             self._end_of_epoch(epoch)
-        elif time.monotonic() - self.pace.reported >= _REPORT_EVERY:
+        elif time.monotonic() - self.pace.reported >= self._report_every:
             self._report(epoch)
         stopping = self.session.runtime.any_of(self.session.stop.asked)
         if stopping or self._saving_is_due(last):
@@ -247,6 +299,10 @@ class PhaseLoop:
 
     def _rates(self, seat: Seat) -> dict[str, float]:
         return self.pace.rates(self.steps - seat.lane.position.step, lanes=len(self.alive))
+
+    @property
+    def _report_every(self) -> float:
+        return _REPORT_EVERY_ON_ACCELERATORS if self.session.runtime.asynchronous else _REPORT_EVERY
 
     def _report(self, epoch: int) -> None:
         self.pace.reported = time.monotonic()

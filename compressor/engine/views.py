@@ -1,6 +1,6 @@
 """Which views a group of lanes wants of each image, each made and shown to the teacher once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from compressor.data.types import PLAIN, ViewSlot
 from compressor.distiller import ModelOutput, Needs, Owner, Views
-from compressor.models.taps import TappedModel, Wanted
+from compressor.models.taps import Wanted
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,13 @@ class SlotPlan:
     def select(self, images: Tensor, views: Views) -> Tensor:
         """Take a family's views out of ``images`` (N, S, C, H, W): (N * V, C, H, W), view fastest."""
         columns = self.columns(views)
-        return images[:, 0] if columns == [0] else images[:, columns].flatten(0, 1)
+        if columns == [0]:
+            return images[:, 0]
+        if columns == list(range(images.shape[1])):
+            return images.flatten(0, 1)
+        return torch.stack([images[:, column] for column in columns], dim=1).flatten(0, 1)
 
-    def answers(self, teacher: TappedModel, images: Tensor) -> Mapping[int, ModelOutput]:
+    def answers(self, teacher: Callable[[Tensor, Wanted], ModelOutput], images: Tensor) -> Mapping[int, ModelOutput]:
         """Show the teacher every slot that some lane wants of it, one slot at a time.
 
         Slot by slot a call has the same rows whatever the other lanes want, so a lane's answer is the same alone and

@@ -44,6 +44,7 @@ class AB(Distiller[ABConfig]):
 
     name = "ab"
     Config = ABConfig
+    capturable = "phase"
     needs = Needs(stages=True, preacts=True)
 
     def __init__(self, config: ABConfig, pair: Pair) -> None:

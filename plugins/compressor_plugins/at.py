@@ -32,6 +32,7 @@ class AT(Distiller[ATConfig]):
 
     name = "at"
     Config = ATConfig
+    capturable = "phase"
     needs = Needs(stages=True)
     zero_when_equal = ("at",)
 

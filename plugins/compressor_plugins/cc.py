@@ -46,6 +46,7 @@ class CC(Distiller[CCConfig]):
 
     name = "cc"
     Config = CCConfig
+    capturable = "phase"
     needs = Needs(embedding=True)
 
     def __init__(self, config: CCConfig, pair: Pair) -> None:

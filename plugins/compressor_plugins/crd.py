@@ -48,6 +48,7 @@ class CRD(Distiller[CRDConfig]):
 
     name = "crd"
     Config = CRDConfig
+    capturable = "phase"
 
     def __init__(self, config: CRDConfig, pair: Pair) -> None:
         super().__init__(config, pair)

@@ -30,6 +30,7 @@ class DIST(Distiller[DISTConfig]):
 
     name = "dist"
     Config = DISTConfig
+    capturable = "phase"
     zero_when_equal = ("inter", "intra")
 
     def __init__(self, config: DISTConfig, pair: Pair) -> None:

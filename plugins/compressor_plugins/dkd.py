@@ -30,6 +30,7 @@ class DKD(Distiller[DKDConfig]):
 
     name = "dkd"
     Config = DKDConfig
+    capturable = "epoch"
     zero_when_equal = ("tckd", "nckd")
 
     @classmethod

@@ -34,6 +34,7 @@ class FitNet(Distiller[FitNetConfig]):
 
     name = "fitnet"
     Config = FitNetConfig
+    capturable = "phase"
     needs = Needs(stages=True)
 
     def __init__(self, config: FitNetConfig, pair: Pair) -> None:

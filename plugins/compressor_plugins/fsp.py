@@ -42,6 +42,7 @@ class FSP(Distiller[FSPConfig]):
 
     name = "fsp"
     Config = FSPConfig
+    capturable = "phase"
     needs = Needs(stages=True)
     zero_when_equal = ("fsp",)
 

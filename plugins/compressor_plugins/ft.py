@@ -46,6 +46,7 @@ class FT(Distiller[FTConfig]):
 
     name = "ft"
     Config = FTConfig
+    capturable = "phase"
     needs = Needs(stages=True)
 
     def __init__(self, config: FTConfig, pair: Pair) -> None:

@@ -66,6 +66,7 @@ class HSAKD(Distiller[HSAKDConfig]):
 
     name = "hsakd"
     Config = HSAKDConfig
+    capturable = "phase"
     needs = Needs(stages=True, tails=True, views=VIEWS)
     zero_when_equal = ("kd",)
 

@@ -54,6 +54,7 @@ class HSSAKD(Distiller[HSSAKDConfig]):
 
     name = "hssakd"
     Config = HSSAKDConfig
+    capturable = "phase"
     needs = Needs(stages=True, tails=True, views=VIEWS, own_teacher=True)
     zero_when_equal = ("kd", "peer_kd")
 

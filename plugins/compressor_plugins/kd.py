@@ -42,6 +42,7 @@ class KD(Distiller[KDConfig]):
 
     name = "kd"
     Config = KDConfig
+    capturable = "phase"
     zero_when_equal = ("kd",)
 
     @classmethod

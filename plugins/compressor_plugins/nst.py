@@ -31,6 +31,7 @@ class NST(Distiller[NSTConfig]):
 
     name = "nst"
     Config = NSTConfig
+    capturable = "phase"
     needs = Needs(stages=True)
     zero_when_equal = ("nst",)
 

@@ -43,6 +43,7 @@ class OFA(Distiller[OFAConfig]):
 
     name = "ofa"
     Config = OFAConfig
+    capturable = "phase"
     needs = Needs(stages="student", embedding=True)
 
     def __init__(self, config: OFAConfig, pair: Pair) -> None:

@@ -31,6 +31,7 @@ class PKT(Distiller[PKTConfig]):
 
     name = "pkt"
     Config = PKTConfig
+    capturable = "phase"
     needs = Needs(embedding=True)
     zero_when_equal = ("pkt",)
 

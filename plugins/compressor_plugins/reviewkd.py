@@ -43,6 +43,7 @@ class ReviewKD(Distiller[ReviewKDConfig]):
 
     name = "reviewkd"
     Config = ReviewKDConfig
+    capturable = "epoch"
 
     def __init__(self, config: ReviewKDConfig, pair: Pair) -> None:
         super().__init__(config, pair)

@@ -34,6 +34,7 @@ class RKD(Distiller[RKDConfig]):
 
     name = "rkd"
     Config = RKDConfig
+    capturable = "phase"
     needs = Needs(embedding=True)
     zero_when_equal = ("distance", "angle")
 

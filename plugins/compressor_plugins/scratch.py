@@ -23,6 +23,7 @@ class Scratch(Distiller[ScratchConfig]):
 
     name = "scratch"
     Config = ScratchConfig
+    capturable = "phase"
     needs = Needs(teacher=False)
 
     def terms(self, batch: Batch, student: ModelOutput, teacher: ModelOutput) -> Terms:

@@ -55,6 +55,7 @@ class SimKD(Distiller[SimKDConfig]):
 
     name = "simkd"
     Config = SimKDConfig
+    capturable = "phase"
     needs = Needs(stages=True, embedding=True, classifier=True)
     exports_extras = True
 

@@ -31,6 +31,7 @@ class SP(Distiller[SPConfig]):
 
     name = "sp"
     Config = SPConfig
+    capturable = "phase"
     needs = Needs(stages=True)
     zero_when_equal = ("sp",)
 

@@ -66,6 +66,7 @@ class SSKD(Distiller[SSKDConfig]):
 
     name = "sskd"
     Config = SSKDConfig
+    capturable = "phase"
     needs = Needs(embedding=True, views=Rotations(_VIEWS))
 
     def __init__(self, config: SSKDConfig, pair: Pair) -> None:

@@ -42,6 +42,7 @@ class VID(Distiller[VIDConfig]):
 
     name = "vid"
     Config = VIDConfig
+    capturable = "phase"
     needs = Needs(stages=True)
 
     def __init__(self, config: VIDConfig, pair: Pair) -> None:

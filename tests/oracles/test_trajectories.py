@@ -16,7 +16,8 @@ from torch import Tensor, nn
 import compressor_zoo
 from compressor.config.settings import RuntimeConfig, TrainingConfig
 from compressor.distiller import Batch, Distiller, ModelOutput, NetworkSpec, Pair, Phase, Terms
-from compressor.engine.lanes import Lane, Part
+from compressor.engine.lanes import Lane
+from compressor.engine.parts import Part
 from compressor.engine.runtime import Runtime
 from compressor.engine.views import SlotPlan
 from compressor.models.specs import network_spec
