@@ -9,13 +9,13 @@ from typing import Any
 from torch import nn
 
 from compressor.config.settings import RunConfig
-from compressor.data.types import Augmentation, DataSet
+from compressor.data.types import DataSet
 from compressor.distiller import Link
 from compressor.engine.bank import build_teacher, folder_of, read_record, teacher_lane, with_fitting_weights
 from compressor.engine.folders import default_folder
 from compressor.engine.headings import about_data, about_lane, about_teacher
 from compressor.engine.history import RunLog
-from compressor.engine.inputs import Objects, load
+from compressor.engine.inputs import Objects, augmentation_of, load
 from compressor.engine.interrupts import StopRequest
 from compressor.engine.jobs import Cell, Job, Outcome, prepare
 from compressor.engine.lanes import Lane, Position
@@ -24,6 +24,7 @@ from compressor.engine.methods import build_distiller, prepared
 from compressor.engine.networks import data_normalisation
 from compressor.engine.normalise import Normalisation
 from compressor.engine.optimisation import schedule_of
+from compressor.engine.replay import Replay
 from compressor.engine.runtime import Runtime
 from compressor.engine.session import Seat, Session, Teacher
 from compressor.engine.teachers import ready_teacher
@@ -172,14 +173,15 @@ def _lane(job: Job, session: Session) -> Lane:
 
 
 def _session(config: RunConfig, data: DataSet, runtime: Runtime, listener: Listener) -> Session:
-    wanted = config.data
+    kept = config.data.augmentation_pool != "fresh"
     return Session(
         data=data,
         teacher=None,
-        augmentation=Augmentation(crop_padding=wanted.crop_padding, flip=wanted.flip, crop_scale=wanted.crop_scale),
+        augmentation=augmentation_of(config.data, data),
         runtime=runtime,
         listener=listener,
         stop=StopRequest(),
+        replay=Replay(runtime, config.runtime.replay_bytes, looking=True) if kept else None,
     )
 
 
@@ -228,7 +230,8 @@ def _measured(
     loop = PhaseLoop([seat], session, split, order="rehearsal", evaluate=False)
     taken = loop.rehearse(_STEPS)
     counted = taken[1:] or taken  # the first step also warms up
-    return PhaseEstimate(name, loop.steps, sum(counted) / len(counted))
+    saved = (1 - loop.answers.prepare(loop.epochs)) * loop.answers.seconds / len(taken)
+    return PhaseEstimate(name, loop.steps, max(0.0, sum(counted) / len(counted) - saved))
 
 
 def _state_bytes(lane: Lane) -> int:

@@ -1,6 +1,7 @@
 """What all lanes of one loop share: data, teacher, device, who listens, who may stop it."""
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -13,6 +14,9 @@ from compressor.engine.normalise import Normalisation
 from compressor.engine.runtime import Runtime
 from compressor.events import Event, Listener
 from compressor.models.taps import TappedModel
+
+if TYPE_CHECKING:
+    from compressor.engine.replay import Replay
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +43,7 @@ class Session:
 
     Args:
         save_every: seconds between checkpoints at most. fail_fast: an error of a lane ends everything.
+        replay: where the teacher's answers are kept; None computes every one.
     """
 
     data: DataSet
@@ -49,6 +54,7 @@ class Session:
     stop: StopRequest
     save_every: float = 600.0
     fail_fast: bool = True
+    replay: "Replay | None" = None
 
 
 @dataclass

@@ -10,6 +10,7 @@ from torch import Tensor
 from compressor.data.contrast import ContrastSampler
 from compressor.data.types import ImageBatch, Split
 from compressor.distiller import Batch, ModelOutput, Negatives
+from compressor.engine.answers import Answers
 from compressor.engine.batching import Batching
 from compressor.engine.epochs import close_epoch
 from compressor.engine.lanes import Part
@@ -52,6 +53,8 @@ class PhaseLoop:
         self.steps_per_epoch = len(self.batching.epoch(0))
         self.steps = self.steps_per_epoch * self.epochs
         self.pace = Pace()
+        rows_a_call = -(-first.training.batch_size // (self.batching.parts_each * session.runtime.world))
+        self.answers = Answers(session, self.plan, split, rows_a_call)
 
     @property
     def alive(self) -> list[Seat]:
@@ -71,6 +74,7 @@ class PhaseLoop:
             name = seat.lane.phase.name
             event = PhaseStarted(lane=seat.lane.name, phase=name, step=step, steps=self.steps, epochs=self.epochs)
             seat.tell(self.session, event)
+        self.answers.prepare(self.epochs)
         self.pace = Pace()
         for epoch in range(step // self.steps_per_epoch, self.epochs):
             self._epoch(epoch, first=step % self.steps_per_epoch if epoch == step // self.steps_per_epoch else 0)
@@ -109,6 +113,7 @@ class PhaseLoop:
     def _epoch(self, epoch: int, *, first: int) -> None:
         for seat in self.alive:
             seat.lane.rate.set_for(epoch)
+        self.answers.begin_epoch()
         batches = self.batching.epoch(epoch)[first:]
         mine = [part for batch in batches for part in self.batching.my_parts(batch)]
         images = self._images(mine, epoch)
@@ -120,7 +125,7 @@ class PhaseLoop:
     def _step(self, taken: Sequence[ImageBatch], epoch: int, number: int, size: int) -> None:
         step = epoch * self.steps_per_epoch + number
         prepared = [Prepared(batch.images, self.plan.slots) for batch in taken]
-        answers = [self._teacher_answers(images) for images in prepared]
+        answers = [self.answers.of(batch, images) for batch, images in zip(taken, prepared, strict=True)]
         for seat in self.alive:
             parts = [
                 self._part(seat, batch, images, answer, epoch, step, size)
@@ -146,13 +151,6 @@ class PhaseLoop:
         message = str(failure) if known else f"{seat.lane.name}: {type(failure).__name__}: {failure}"
         hint = failure.hint if isinstance(failure, CompressorError) else None
         seat.tell(self.session, LaneFailed(lane=seat.lane.name, message=message, hint=hint))
-
-    def _teacher_answers(self, images: Prepared) -> Any:
-        teacher = self.session.teacher
-        if teacher is None or not self.plan.teacher:
-            return {}
-        with self.session.runtime.autocast():
-            return self.plan.answers(teacher.tapped, images.for_network(teacher.normalisation))
 
     def _part(
         self, seat: Seat, batch: ImageBatch, images: Prepared, answers: Any, epoch: int, step: int, size: int
@@ -207,6 +205,7 @@ class PhaseLoop:
 
     def _save(self) -> None:
         """Save every lane of the loop; a weight that is not finite never becomes a checkpoint."""
+        self.answers.flush()
         for seat in self.alive:
             try:
                 self._save_lane(seat)
