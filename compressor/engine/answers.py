@@ -57,7 +57,8 @@ class Answers:
     def prepare(self, epochs: int) -> float:
         """Open what is kept for a loop of so many epochs, see `open_kept`; return the share that will be computed."""
         kept = open_kept(self._session, self._plan, self._split, epochs, self._layout)
-        self._kept, self._unchecked = dict(kept.slots), set(kept.slots)
+        self._kept = dict(kept.slots)
+        self._unchecked = {number for number, slot in self._kept.items() if len(slot)}
         return kept.computed
 
     def of(self, batch: ImageBatch, images: Prepared) -> Mapping[int, ModelOutput]:
@@ -140,7 +141,7 @@ class Answers:
     def _check(
         self, teacher: Teacher, slot: int, kept: SlotAnswers, numbers: Numbers, places: Numbers, images: Prepared
     ) -> None:
-        """Compare some kept answers of the first batch that has any with computed ones."""
+        """Compare some answers that were kept before the loop, in the first batch that has any, with computed ones."""
         self._unchecked.discard(slot)
         old, now = kept.read(numbers[places]), self._computed(teacher, slot, places, images)
         allowed = TOLERANCE[self._session.runtime.precision]

@@ -133,9 +133,19 @@ class Replay:
         return min(self._limit - kept_bytes(answers_folder()), free * 9 // 10)
 
     def flush(self) -> None:
-        """Seal what waits in memory; raises `StorageError` where the disk refuses."""
+        """Seal what waits in memory.
+
+        Raises:
+            StorageError: the disk refused some of it, which is given up.
+        """
+        refusal: StorageError | None = None
         for table in self._tables.values():
-            table.flush()
+            try:
+                table.flush()
+            except StorageError as error:
+                refusal = error
+        if refusal is not None:
+            raise refusal
 
     def refresh(self) -> None:
         """Take in what others have written since."""

@@ -79,12 +79,14 @@ def open_sealed(path: str | Path) -> dict[str, MappedTensor]:
         content = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), dtype=np.uint8)
     try:
         return _tensors(content)
-    except (ValueError, KeyError, TypeError) as cause:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as cause:
         raise InputError(f"{path} is no file of tensors: {cause}") from cause
 
 
 def _tensors(content: np.ndarray[Any, Any]) -> dict[str, MappedTensor]:
     length = int.from_bytes(content[:8].tobytes(), "little")
+    if len(content) < 8 + length:
+        raise ValueError("its header is cut off")
     header = json.loads(content[8 : 8 + length].tobytes())
     body = content[8 + length :]
     found = {}
