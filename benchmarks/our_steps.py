@@ -4,11 +4,14 @@ import argparse
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from benchmarks.workers import Step, serve
+
+if TYPE_CHECKING:
+    from compressor.engine.trainer import PhaseLoop
 
 
 def random_images(folder: Path, *, images: int, size: int, classes: int) -> Path:
@@ -22,7 +25,13 @@ def random_images(folder: Path, *, images: int, size: int, classes: int) -> Path
     return path
 
 
-def steps_of(
+def steps_of(methods: list[str], pair: str, folder: Path, **more: Any) -> Step:
+    """Set up one loop, see `loop_of`, and return its step."""
+    loop = loop_of(methods, pair, folder, **more)
+    return lambda: loop.rehearse(1)[0]
+
+
+def loop_of(
     methods: list[str],
     pair: str,
     folder: Path,
@@ -31,8 +40,8 @@ def steps_of(
     size: int = 32,
     classes: int = 100,
     settings: dict[str, Any] | None = None,
-) -> Step:
-    """Set up one loop for lanes of these methods (``kd+kd`` has two seeds' students) and return its step."""
+) -> "PhaseLoop":
+    """Set up one loop for lanes of these methods (``kd+kd`` has two seeds' students)."""
     from compressor.config.layers import Layer, resolve
     from compressor.engine.rehearsal import last_phase
 
@@ -50,8 +59,7 @@ def steps_of(
         **(settings or {}),
     }
     configs = [resolve([Layer("benchmark", {**given, "method.name": name})]).config for name in methods]
-    loop = last_phase(configs)
-    return lambda: loop.rehearse(1)[0]
+    return last_phase(configs)
 
 
 def main() -> None:

@@ -82,20 +82,20 @@ class PhaseLoop:
                 return
         self._save()
 
-    def rehearse(self, steps: int) -> list[float]:
+    def rehearse(self, steps: int, epoch: int = 0) -> list[float]:
         """Do the first few steps of an epoch, saving and telling nothing; return the seconds that each took.
 
         The first one also warms up.
         """
         for seat in self.seats:
             seat.lane.begin()
-            seat.lane.rate.set_for(0)
-        batches = self.batching.epoch(0)[:steps]
-        images = self._images([part for batch in batches for part in self.batching.my_parts(batch)], 0)
+            seat.lane.rate.set_for(epoch)
+        batches = self.batching.epoch(epoch)[:steps]
+        images = self._images([part for batch in batches for part in self.batching.my_parts(batch)], epoch)
         taken: list[float] = []
         for number, positions in enumerate(batches):
             began = time.monotonic()
-            self._step([next(images) for _ in range(self.batching.parts_each)], 0, number, len(positions))
+            self._step([next(images) for _ in range(self.batching.parts_each)], epoch, number, len(positions))
             taken.append(time.monotonic() - began)
         return taken
 
