@@ -80,7 +80,8 @@ def watch(loop: "PhaseLoop", clock: Clock) -> None:
 
     patched: Any = loop
     patched._images = timed_images
-    patched._teacher_answers = clock.around("teacher", loop._teacher_answers)
+    answers: Any = loop.answers
+    answers.of = clock.around("teacher", loop.answers.of)
     patched._part = clock.around("data", loop._part)
     own: Any = lane
     own._backward = clock.around("pass", lane._backward)

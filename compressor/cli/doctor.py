@@ -66,6 +66,7 @@ def collect() -> dict[str, Any]:
         "devices": _devices(),
         "cores": {"physical": physical_cores(), "logical": os.cpu_count() or 1},
         "folders": {name: _folder(path) for name, path in folders.items()},
+        "answers": _answers(),
         "offline": os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0"),
         "broken": _broken(),
     }
@@ -92,6 +93,12 @@ def _folder(path: Path) -> dict[str, Any]:
     }
 
 
+def _answers() -> dict[str, Any]:
+    from compressor.engine.replay import answers_folder, kept_bytes
+
+    return {"path": str(answers_folder()), "bytes": kept_bytes(answers_folder())}
+
+
 def _broken() -> dict[str, str]:
     from compressor.errors import CompressorError
     from compressor.registry import METHODS, load_method, names
@@ -116,5 +123,7 @@ def _lines(facts: dict[str, Any]) -> list[str]:
         state = "" if folder["exists"] else ", not made yet"
         state += "" if folder["writable"] else ", NOT WRITABLE"
         lines.append(f"{name:16} {folder['path']}   ({size(folder['free_bytes'])} free{state})")
+    kept = facts["answers"]
+    lines.append(f"{'kept answers':16} {kept['path']}   ({size(kept['bytes'])}; rm -r it at any time)")
     lines += ["", *(f"broken method    {name}: {why}" for name, why in facts["broken"].items())]
     return lines if facts["broken"] else [*lines, "methods          all can be imported"]

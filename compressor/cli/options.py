@@ -13,6 +13,8 @@ from compressor.errors import UsageError
 MODELS, DATA, METHOD, TRAINING, RUN, OUTPUT = "Models", "Data", "Method", "Training", "Run", "Output"
 PANELS = (MODELS, DATA, METHOD, TRAINING, RUN, OUTPUT)
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_BYTES = re.compile(r"(\d+(?:\.\d+)?) ?(?:([kmgt]?)b)?")
+_ZEROS = {"": 0, "k": 3, "m": 6, "g": 9, "t": 12}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhd])+|\d+(?:\.\d+)?")
 
 
@@ -27,6 +29,28 @@ def to_seconds(text: str) -> float:
         raise ValueError(text)
     parts = re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", cleaned)
     return sum(float(number) * _UNITS[unit or "s"] for number, unit in parts)
+
+
+def to_bytes(text: str) -> int:
+    """Read an amount of bytes: ``500000``, ``200MB``, ``1.5GB`` (powers of 1000); >= 0.
+
+    Raises:
+        ValueError: it is none.
+    """
+    found = _BYTES.fullmatch(text.strip().lower())
+    if found is None:
+        raise ValueError(text)
+    return round(float(found[1]) * 10.0 ** _ZEROS[found[2] or ""])
+
+
+def to_pool(text: str) -> int | str:
+    """Read the size of an augmentation pool: ``fresh``, ``all`` or a whole number.
+
+    Raises:
+        ValueError: it is none of them.
+    """
+    word = text.strip().lower()
+    return word if word in ("fresh", "all") else int(word)
 
 
 def to_flag(text: str) -> bool:
@@ -58,6 +82,8 @@ NUMBER = Kind(float, "a number", "X")
 PERCENT = Kind(float, "a percentage", "PERCENT")
 PATH = Kind(str, "a path", "PATH")
 SECONDS = Kind(to_seconds, "a duration such as 90s, 30m or 1h30m", "TIME")
+BYTES = Kind(to_bytes, "an amount such as 500MB or 20GB", "SIZE")
+POOL = Kind(to_pool, "fresh, all or a whole number", "fresh|all|N")
 FLAG = Kind(to_flag, "true or false", "")
 
 
@@ -166,6 +192,14 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     _setting("workers", "runtime.workers", DATA, "Processes that decode images.", WHOLE, default="auto"),
     _setting("skip-bad-images", "data.skip_bad_images", DATA, "Leave out unreadable images and count them.", FLAG),
+    _setting(
+        "augmentation-pool",
+        "data.augmentation_pool",
+        DATA,
+        "Draws of each image's augmentation: `fresh` each epoch, N for all epochs (the teacher answers each once), or "
+        "`all`: fresh, with answers remembered.",
+        POOL,
+    ),
     _setting("method", "method.name", METHOD, "How knowledge is passed on; see `compress list methods`.", short="m"),
     _setting("epochs", "training.epochs", TRAINING, "Times the training images are seen.", WHOLE, default=_RECIPE),
     _setting("time-budget", "runtime.time_budget", TRAINING, "Save and stop after this time.", SECONDS),
@@ -193,6 +227,14 @@ SETTINGS: tuple[Setting, ...] = (
         choices=("last", "best"),
     ),
     _setting("save-every", "runtime.save_every", RUN, "Time between checkpoints at most.", SECONDS, default="10m"),
+    _setting(
+        "replay-limit",
+        "runtime.replay_bytes",
+        RUN,
+        "Most disk space for the teacher's answers that --augmentation-pool keeps.",
+        BYTES,
+        default="half of the free space",
+    ),
     _setting("plain", "runtime.plain", RUN, "Leave out all that is only there for speed, for suspicion's sake.", FLAG),
     _setting("watch-test", "runtime.watch_test", RUN, _WATCH, FLAG),
     _setting(

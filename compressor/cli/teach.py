@@ -12,8 +12,9 @@ EXAMPLES = (
     "compress teach -t resnet32x4 -d digits",
     "compress teach -t wrn_40_2 -d torch/cifar100 --data-dir data --weights teacher.pth",
 )
+_OF_STUDENTS = ("augmentation-pool", "replay-limit", "watch-test")
 _SETTINGS = moved(
-    without("teacher-weights", "student", "student-init", "method", *SCENARIO, "seed", "processes", "watch-test"),
+    without("teacher-weights", "student", "student-init", "method", *SCENARIO, "seed", "processes", *_OF_STUDENTS),
     "training",
     "teacher_training",
 )

@@ -13,6 +13,8 @@ Precision = Literal["fp32", "bf16", "fp16"]
 BASELINE = "scratch"
 """The method that learns without a teacher; a name in the registry like any other."""
 LrSchedule = Literal["multistep", "cosine", "constant"]
+AugmentationPool = int | Literal["fresh", "all"]
+MOST_DRAWS = 256
 
 
 def _require(condition: bool, key: str, allowed: str, given: object) -> None:
@@ -62,6 +64,8 @@ class DataConfig:
         split_seed: of the held-out part and of the four above; the same for all methods and seeds.
         pipeline: ``resident`` keeps uint8 pixels in memory, ``stream`` decodes in workers, ``auto`` by size.
         crop_padding, flip, crop_scale: see `compressor.data.types.Augmentation`.
+        augmentation_pool: ``fresh`` draws every epoch anew; a number, 1 to 256, gives each image so many draws for all
+            epochs and seeds, and the teacher's answers to them are kept; ``all`` draws anew and keeps the answers.
     """
 
     source: str = "digits"
@@ -78,6 +82,7 @@ class DataConfig:
     crop_padding: int = 4
     flip: bool = True
     crop_scale: float = 0.35
+    augmentation_pool: AugmentationPool = "fresh"
 
     def __post_init__(self) -> None:
         _require(0 <= self.val_split <= 0.5, "data.val_split", "in [0, 0.5]", self.val_split)
@@ -94,10 +99,17 @@ class DataConfig:
         _require(self.split_seed >= 0, "data.split_seed", ">= 0", self.split_seed)
         _require(0 <= self.crop_padding <= 64, "data.crop_padding", "0 to 64 pixels", self.crop_padding)
         _require(0 < self.crop_scale <= 1, "data.crop_scale", "in (0, 1]", self.crop_scale)
+        pool = self.augmentation_pool
+        _require(
+            pool in ("fresh", "all") or (isinstance(pool, int) and 1 <= pool <= MOST_DRAWS),
+            "data.augmentation_pool",
+            f"fresh, all, or 1 to {MOST_DRAWS}",
+            pool,
+        )
 
     def for_teacher(self) -> "DataConfig":
         """Return the same data without what makes the student's part differ."""
-        return replace(self, shots=None, fraction=100.0, imbalance=1.0, label_noise=0.0)
+        return replace(self, shots=None, fraction=100.0, imbalance=1.0, label_noise=0.0, augmentation_pool="fresh")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,6 +191,7 @@ class RuntimeConfig:
             chosen by it.
         capture: whether a step is recorded and repeated as a whole: ``auto`` on CUDA, ``on`` on every device (a CPU
             gains nothing by it) and saying why where it is not, ``off``.
+        replay_bytes: most disk space for teachers' answers that are kept; None for half of what is free.
     """
 
     device: str = "auto"
@@ -191,11 +204,15 @@ class RuntimeConfig:
     plain: bool = False
     watch_test: bool = False
     capture: Literal["auto", "on", "off"] = "auto"
+    replay_bytes: int | None = None
 
     def __post_init__(self) -> None:
         _require(1 <= self.processes <= 1024, "runtime.processes", "1 to 1024", self.processes)
         _require(0 <= self.threads <= 1024, "runtime.threads", "0 to 1024", self.threads)
         _require(-1 <= self.workers <= 256, "runtime.workers", "-1 to 256", self.workers)
+        _require(
+            self.replay_bytes is None or self.replay_bytes >= 0, "runtime.replay_bytes", ">= 0 bytes", self.replay_bytes
+        )
         _require(self.save_every > 0, "runtime.save_every", "> 0 seconds", self.save_every)
         _require(
             self.time_budget is None or self.time_budget > 0, "runtime.time_budget", "> 0 seconds", self.time_budget
@@ -219,9 +236,14 @@ class RunConfig:
         _require(0 <= self.seed < 2**31, "seed", "0 to 2147483647", self.seed)
 
     def identity(self) -> dict[str, Any]:
-        """Return all that changes the result: everything but `runtime`, as plain JSON values."""
+        """Return all that changes the result: everything but `runtime`, as plain JSON values.
+
+        Fresh draws go unmentioned, so that runs from before there were others stay what they are.
+        """
         values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         del values["runtime"]
+        if values["data"]["augmentation_pool"] == "fresh":
+            del values["data"]["augmentation_pool"]
         return values
 
     @property

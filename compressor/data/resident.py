@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from compressor.data.pool import chosen_draws, pictures_each
 from compressor.data.types import PLAIN, Augmentation, ImageBatch, ViewSlot
 from compressor.data.views import viewed
 from compressor.streams import generator
@@ -17,7 +18,8 @@ class ResidentSplit:
     The draws of an epoch come as whole arrays, one number a sample, so a sample's pixels depend on (seed, epoch, its
     position) and on nothing else. A training image is mirrored or not, once for all its views; then turned into the
     view; then, view by view, given a border of zeros and cut back to size at a place of its own. Views that share a
-    crop are turned after it.
+    crop are turned after it. With an augmentation pool the draws are functions of (pool seed, number of
+    the draw, position).
 
     Args:
         images: (M, C, H, W) uint8, or float32 that is normalised already; may be shared by several splits.
@@ -32,7 +34,7 @@ class ResidentSplit:
         self._labels = self._all_labels[self._rows]
         self._device_rows = self._rows.to(images.device)
         self._device_labels = self._labels.to(images.device)
-        self._drawn: tuple[tuple[int, int], dict[str, Tensor]] = ((-1, -1), {})
+        self._drawn: tuple[tuple[int, ...], dict[str, Tensor]] = ((), {})
 
     @property
     def labels(self) -> Tensor:
@@ -71,13 +73,14 @@ class ResidentSplit:
             IndexError: a position is not in the split.
             UsageError: a view changes the shape of the images, as a quarter turn does unless they are square.
         """
-        for index in self._all_sent(positions):
+        for wanted, index in zip(positions, self._all_sent(positions), strict=True):
             base = self._images[self._device_rows[index]]
             if augmentation is not None and augmentation.flip:
-                mirrored = self._draws(seed, epoch, "flip")[index]
+                mirrored = self._on_device(seed, epoch, "flip", augmentation)[index]
                 base = torch.where(mirrored[:, None, None, None], base.flip(-1), base)
             views = [self._view(base, index, slot, augmentation, epoch, seed) for slot in slots]
-            yield ImageBatch(torch.stack(views, dim=1), self._device_labels[index], index)
+            draw = None if augmentation is None else self._numbers(wanted.cpu(), slots, augmentation, epoch, seed)
+            yield ImageBatch(torch.stack(views, dim=1), self._device_labels[index], index, draw)
 
     def _all_sent(self, positions: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Return positions on the device; all go there at once, as the host waits for each copy."""
@@ -101,22 +104,64 @@ class ResidentSplit:
         if augmentation is None or augmentation.crop_padding == 0:
             return images
         padding = augmentation.crop_padding
-        return padded_crop(images, self._draws(seed, epoch, f"crop/{slot.key}", padding)[index], padding)
+        corners = self._on_device(seed, epoch, f"crop/{slot.key}", augmentation)[index]
+        return padded_crop(images, corners, padding)
 
-    def _draws(self, seed: int, epoch: int, purpose: str, padding: int = 0) -> Tensor:
-        """Return the whole epoch's draws of one kind, kept until another epoch is asked for."""
-        if self._drawn[0] != (seed, epoch):
-            self._drawn = ((seed, epoch), {})
-        key = f"{purpose}/{padding}"
-        kept = self._drawn[1]
+    def _numbers(
+        self, index: Tensor, slots: Sequence[ViewSlot], augmentation: Augmentation, epoch: int, seed: int
+    ) -> Tensor | None:
+        """Return (N, S): which picture each slot shows of each position of ``index``; None where nobody asks."""
+        first = index * pictures_each(augmentation)
+        if augmentation.pool:
+            chosen = self._draws(seed, epoch, "chosen", augmentation)[index]
+            return (first + chosen)[:, None].expand(-1, len(slots))
+        if not augmentation.numbered:
+            return None
+        side = 2 * augmentation.crop_padding + 1
+        if augmentation.flip:
+            first = first + self._draws(seed, epoch, "flip", augmentation)[index] * side**2
+        if side == 1:
+            return first[:, None].expand(-1, len(slots))
+        corners = [self._draws(seed, epoch, f"crop/{slot.key}", augmentation)[index] for slot in slots]
+        return torch.stack([first + corner[:, 0] * side + corner[:, 1] for corner in corners], dim=1)
+
+    def _on_device(self, seed: int, epoch: int, purpose: str, augmentation: Augmentation) -> Tensor:
+        drawn = self._draws(seed, epoch, purpose, augmentation)
+        if self._images.device.type == "cpu":
+            return drawn
+        kept, key = self._drawn[1], f"{purpose}/{self._images.device}"
         if key not in kept:
-            owned = generator(seed, purpose, epoch)
-            if purpose == "flip":
-                drawn = torch.rand(len(self), generator=owned) < 0.5
-            else:
-                drawn = torch.randint(0, 2 * padding + 1, (len(self), 2), generator=owned)
             kept[key] = drawn.to(self._images.device)
         return kept[key]
+
+    def _draws(self, seed: int, epoch: int, purpose: str, augmentation: Augmentation) -> Tensor:
+        """Return the whole epoch's draws of one kind, (N,) or (N, 2), kept until another epoch is asked for."""
+        settings = (augmentation.crop_padding, augmentation.pool, augmentation.pool_seed)
+        if self._drawn[0] != (seed, epoch, *settings):
+            self._drawn = ((seed, epoch, *settings), {})
+        kept = self._drawn[1]
+        if purpose not in kept:
+            if purpose == "chosen":
+                kept[purpose] = chosen_draws(seed, epoch, len(self), augmentation.pool)
+            elif augmentation.pool:
+                kept[purpose] = self._of_pool(purpose, self._draws(seed, epoch, "chosen", augmentation), augmentation)
+            else:
+                kept[purpose] = self._drawn_by(generator(seed, purpose, epoch), purpose, augmentation.crop_padding)
+        return kept[purpose]
+
+    def _of_pool(self, purpose: str, chosen: Tensor, augmentation: Augmentation) -> Tensor:
+        """Take each position's chosen draw out of the pool's."""
+        seed, padding = augmentation.pool_seed, augmentation.crop_padding
+        taken = self._drawn_by(generator(seed, f"pool/{purpose}", 0), purpose, padding)
+        for number in range(1, augmentation.pool):
+            drawn = self._drawn_by(generator(seed, f"pool/{purpose}", number), purpose, padding)
+            taken[chosen == number] = drawn[chosen == number]
+        return taken
+
+    def _drawn_by(self, owned: torch.Generator, purpose: str, padding: int) -> Tensor:
+        if purpose == "flip":
+            return torch.rand(len(self), generator=owned) < 0.5
+        return torch.randint(0, 2 * padding + 1, (len(self), 2), generator=owned)
 
 
 def padded_crop(images: Tensor, corners: Tensor, padding: int) -> Tensor:

@@ -20,6 +20,7 @@ from compressor.data.images import (
     random_box,
     set_decoder_filters,
 )
+from compressor.data.pool import chosen_draws
 from compressor.data.stores import Images, unreadable_error
 from compressor.data.transfer import sent
 from compressor.data.types import PLAIN, Augmentation, ImageBatch, ViewSlot
@@ -50,6 +51,7 @@ class _Request:
     augmentation: Augmentation | None
     epoch: int
     seed: int
+    chosen: Tensor | None = None  # (N,) of an augmentation pool: which of its draws each sample takes
 
     def sample(self, position: int) -> Tensor:
         """Return (S, 3, H, W): one sample in every slot."""
@@ -77,6 +79,8 @@ class _Request:
         return crop_resize(image, random_box((height, width), draws, changes.crop_scale), self.size)
 
     def _owned(self, purpose: str, position: int) -> torch.Generator:
+        if self.chosen is not None and self.augmentation is not None:
+            return generator(self.augmentation.pool_seed, f"pool/{purpose}", int(self.chosen[position]), position)
         return generator(self.seed, purpose, self.epoch, position)
 
 
@@ -101,7 +105,8 @@ class StreamSplit:
 
     A training image is mirrored or not, once for all its views; turned into the view; then, view by view, a random
     part of it (`random_box`) is resized. Views that share a crop are turned after it. Each sample's draws come from a
-    generator of its own, so neither batches nor workers change a pixel. Otherwise an image is resized to cover
+    generator of its own, so neither batches nor workers change a pixel; with an augmentation pool that generator is of
+    the pool's seed and the draw's number. Otherwise an image is resized to cover
     ``size / crop_pct`` and its centre cut out.
 
     Args:
@@ -186,6 +191,8 @@ class StreamSplit:
         for slot in slots:
             if augmentation is None or slot.views.shared_crop:
                 viewed(torch.zeros(1, 1, *self._size), slot)  # here, as an error of a worker would lose its hint
+        pool = 0 if augmentation is None else augmentation.pool
+        chosen = chosen_draws(seed, epoch, len(self), pool) if pool else None
         request = _Request(
             images=self._images,
             rows=tuple(self._rows.tolist()),
@@ -195,13 +202,16 @@ class StreamSplit:
             augmentation=augmentation,
             epoch=epoch,
             seed=seed,
+            chosen=chosen,
         )
         with closing(_Answers(request, [each.tolist() for each in wanted], self._workers)) as answers:
             for index in wanted:
                 answer = answers.next()
                 if isinstance(answer, _Unreadable):
                     raise unreadable_error(answer.name, answer.reason)
-                yield ImageBatch(*(sent(each, self._device) for each in (answer, self._labels[index], index)))
+                draw = None if chosen is None else (index * pool + chosen[index])[:, None].expand(-1, len(slots))
+                pixels, labels, places = (sent(each, self._device) for each in (answer, self._labels[index], index))
+                yield ImageBatch(pixels, labels, places, draw)
 
 
 class _Answers:

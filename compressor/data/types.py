@@ -1,8 +1,8 @@
 """What the rest of the core knows of data: splits that turn positions into views, and what travels with them."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -18,11 +18,25 @@ class Augmentation:
         crop_padding: pixels of zero border before a crop back to size (resident images); >= 0.
         flip: whether images are mirrored left-right with probability one half.
         crop_scale: smallest share of the area in a random resized crop (streamed images); in (0, 1].
+        pool: how many draws each image has for all epochs and seeds (see `compressor.data.pool`); 0 for a fresh one in
+            every epoch. pool_seed: of those draws. numbered: whether batches tell which pictures they hold.
     """
 
     crop_padding: int = 0
     flip: bool = False
     crop_scale: float = 0.35
+    pool: int = 0
+    pool_seed: int = 0
+    numbered: bool = False
+
+    def fresh(self) -> "Augmentation":
+        """Return the same with fresh draws in every epoch, unnumbered."""
+        return replace(self, pool=0, pool_seed=0, numbered=False)
+
+    def described(self) -> dict[str, Any]:
+        """Return what decides the pixels, for hashes; without a pool nothing is said of one."""
+        unsaid = {"numbered"} if self.pool else {"numbered", "pool", "pool_seed"}
+        return {key: value for key, value in asdict(self).items() if key not in unsaid}
 
 
 @dataclass(frozen=True)
@@ -48,11 +62,14 @@ class ImageBatch:
     Args:
         images: (N, S, C, H, W), S the slots asked for, in order; uint8, or float32 where the data came normalised.
         labels: (N,) int64. index: (N,) int64 positions in the split.
+        draw: (N, S) int64 on the CPU, the number of each picture among all that the slot can show: position times
+            `compressor.data.pool.pictures_each`, plus which of them; None where the augmentation does not number them.
     """
 
     images: Tensor
     labels: Tensor
     index: Tensor
+    draw: Tensor | None = None
 
 
 class Split(Protocol):

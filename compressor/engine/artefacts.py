@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from compressor.cache import cache_folder
+from compressor.data.types import Augmentation
 from compressor.distiller import CONTRACT_VERSION, Phase
 from compressor.engine.checkpoint import Checkpoints
 from compressor.engine.history import RunLog
@@ -73,7 +74,7 @@ def artefact_key(lane: Lane, session: Session) -> str:
         "data": session.data.teacher_sha256,
         "image_size": session.data.image_size,
         "pipeline": session.data.pipeline,
-        "augmentation": asdict(session.augmentation),
+        "augmentation": _augmentation(lane, session).described(),
         "method": distiller.name,
         "phase": phase.name,
         "settings": {key: getattr(distiller.config, key) for key in phase.artefact_settings},
@@ -81,6 +82,11 @@ def artefact_key(lane: Lane, session: Session) -> str:
         "training": {key: value for key, value in asdict(training).items() if key in _DECISIVE},
     }
     return hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _augmentation(lane: Lane, session: Session) -> Augmentation:
+    """Return how the artefact's images are varied: a network that learns has fresh draws, whatever students have."""
+    return session.augmentation if lane.own_teacher is None else session.augmentation.fresh()
 
 
 def _taught_by(lane: Lane, session: Session) -> tuple[str, Normalisation]:
@@ -119,7 +125,7 @@ def _train(lane: Lane, session: Session, phase: Phase, folder: Path, key: str) -
         if places:
             restore(own, *checkpoints.read(places[-1]))
         seat = Seat(own, _taught_by(lane, session)[1], checkpoints, RunLog(None))
-        alone = replace(session, fail_fast=True)
+        alone = replace(session, fail_fast=True, augmentation=_augmentation(lane, session))
         PhaseLoop([seat], alone, session.data.teacher_train, order=f"artefact/{phase.name}", evaluate=False).run()
         tensors = {name: value.detach().cpu() for name, value in own.method_state().items()}
         if own.module.own_teacher is not None:

@@ -167,7 +167,8 @@ def _train(config: RunConfig, session: Session, folder: Path, key: str) -> None:
         if places:
             restore(lane, *checkpoints.read(places[-1]))
         seat = Seat(lane, data_normalisation(session.data), checkpoints, RunLog(None))
-        alone = replace(session, teacher=None, fail_fast=True, watch_test=False)
+        fresh = session.augmentation.fresh()
+        alone = replace(session, teacher=None, fail_fast=True, watch_test=False, augmentation=fresh)
         PhaseLoop([seat], alone, session.data.teacher_train, order="student", evaluate=True).run()
         if main:
             keep(lane.trained, config, session, folder, key, origin="trained here", normalisation=seat.normalisation)

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import nn
 
-from compressor.config.settings import RunConfig
+from compressor.config.settings import DataConfig, RunConfig
 from compressor.data.load import load_data
-from compressor.data.types import DataSet
+from compressor.data.types import Augmentation, DataSet
 from compressor.engine.runtime import Runtime
 from compressor.errors import UsageError
 from compressor.models.catalogue import resolve_name
@@ -53,6 +53,28 @@ def load(config: RunConfig, runtime: Runtime, objects: Objects) -> DataSet:
     )
     _refuse_large_batches(config.training.batch_size, data)
     return data
+
+
+def augmentation_of(wanted: DataConfig, data: DataSet) -> Augmentation:
+    """Return how the student's training images are varied.
+
+    Raises:
+        UsageError: answers to all draws cannot be kept, as streamed images are cut anywhere and to any size.
+    """
+    pool = wanted.augmentation_pool
+    if pool == "all" and data.pipeline == "stream":
+        raise UsageError(
+            f"--augmentation-pool all needs images in memory: those of {data.name} are streamed, no two crops equal",
+            hint="--augmentation-pool 8, or --set data.pipeline=resident",
+        )
+    return Augmentation(
+        crop_padding=wanted.crop_padding,
+        flip=wanted.flip,
+        crop_scale=wanted.crop_scale,
+        pool=pool if isinstance(pool, int) else 0,
+        pool_seed=wanted.split_seed if isinstance(pool, int) else 0,
+        numbered=pool == "all",
+    )
 
 
 def _refuse_large_batches(asked: int, data: DataSet) -> None:

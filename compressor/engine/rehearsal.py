@@ -9,14 +9,14 @@ from typing import Any
 from torch import nn
 
 from compressor.config.settings import RunConfig
-from compressor.data.types import Augmentation, DataSet
+from compressor.data.types import DataSet
 from compressor.distiller import Link
 from compressor.engine.bank import build_teacher, folder_of, read_record, teacher_lane, with_fitting_weights
 from compressor.engine.folders import default_folder
 from compressor.engine.headings import about_data, about_lane, about_teacher
 from compressor.engine.history import RunLog
 from compressor.engine.inference import inference_form
-from compressor.engine.inputs import Objects, load
+from compressor.engine.inputs import Objects, augmentation_of, load
 from compressor.engine.interrupts import StopRequest
 from compressor.engine.jobs import Cell, Job, Outcome, prepare
 from compressor.engine.lanes import Lane, Position
@@ -26,6 +26,7 @@ from compressor.engine.networks import data_normalisation
 from compressor.engine.normalise import Normalisation
 from compressor.engine.optimisation import schedule_of
 from compressor.engine.repeated import CHECKS, WARM_UP
+from compressor.engine.replay import Replay
 from compressor.engine.runtime import Runtime
 from compressor.engine.session import Seat, Session, Teacher
 from compressor.engine.teachers import ready_teacher
@@ -174,14 +175,15 @@ def _lane(job: Job, session: Session) -> Lane:
 
 
 def _session(config: RunConfig, data: DataSet, runtime: Runtime, listener: Listener) -> Session:
-    wanted = config.data
+    kept = config.data.augmentation_pool != "fresh"
     return Session(
         data=data,
         teacher=None,
-        augmentation=Augmentation(crop_padding=wanted.crop_padding, flip=wanted.flip, crop_scale=wanted.crop_scale),
+        augmentation=augmentation_of(config.data, data),
         runtime=runtime,
         listener=listener,
         stop=StopRequest(),
+        replay=Replay(runtime, config.runtime.replay_bytes, looking=True) if kept else None,
     )
 
 
@@ -229,7 +231,8 @@ def _measured(
     recorded = session.runtime.recorder is not None
     taken = loop.rehearse(_STEPS + (WARM_UP + CHECKS if recorded else 0))
     counted = taken[1 - _STEPS :] or taken  # the first steps also warm up, and are recorded where the device can
-    return PhaseEstimate(name, loop.steps, sum(counted) / len(counted))
+    saved = (1 - loop.answers.prepare(loop.epochs)) * loop.answers.seconds / len(taken)
+    return PhaseEstimate(name, loop.steps, max(0.0, sum(counted) / len(counted) - saved))
 
 
 def _state_bytes(lane: Lane) -> int:

@@ -8,18 +8,19 @@ from pathlib import Path
 from torch import nn
 
 from compressor.config.settings import RunConfig
-from compressor.data.types import Augmentation, DataSet
+from compressor.data.types import DataSet
 from compressor.engine.bank import build_teacher, with_fitting_weights
 from compressor.engine.finish import Finisher
 from compressor.engine.folders import default_folder, finished, open_folder
 from compressor.engine.headings import about_data, about_lane, about_teacher
-from compressor.engine.inputs import Objects, load
+from compressor.engine.inputs import Objects, augmentation_of, load
 from compressor.engine.interrupts import StopRequest
 from compressor.engine.jobs import Cell, Job, Outcome, prepare, take_seat
 from compressor.engine.methods import prepared
 from compressor.engine.networks import data_normalisation
 from compressor.engine.normalise import Normalisation
 from compressor.engine.phases import train
+from compressor.engine.replay import Replay
 from compressor.engine.results import RunResult
 from compressor.engine.runtime import Runtime
 from compressor.engine.session import Session, Teacher
@@ -130,6 +131,9 @@ class _Group:
             stop = stack.enter_context(StopRequest(self.config.runtime.time_budget, self._stopping))
             session = self._session(data, runtime, stop)
             session = replace(session, teacher=self._teacher(built, session))
+            if self._keeps_answers(data):
+                kept = stack.enter_context(Replay(runtime, self.config.runtime.replay_bytes))
+                session = replace(session, replay=kept)
             self._each(lambda job: self._seat(job, session))
             train([job.seat for job in self._alive() if job.seat is not None], session)
             for job in self.jobs:
@@ -172,11 +176,10 @@ class _Group:
         job.root = open_folder(job.cell.folder, job.cell.config, stack, fresh=fresh, needed_bytes=needed)
 
     def _session(self, data: DataSet, runtime: Runtime, stop: StopRequest) -> Session:
-        wanted = self.config.data
         return Session(
             data=data,
             teacher=None,
-            augmentation=Augmentation(crop_padding=wanted.crop_padding, flip=wanted.flip, crop_scale=wanted.crop_scale),
+            augmentation=augmentation_of(self.config.data, data),
             runtime=runtime,
             listener=self.listener,
             stop=stop,
@@ -184,6 +187,16 @@ class _Group:
             fail_fast=self.fail_fast,
             watch_test=self.config.runtime.watch_test,
         )
+
+    def _keeps_answers(self, data: DataSet) -> bool:
+        """Say whether answers are kept: not for what a Python object may return differently each time it is asked."""
+        if self.config.data.augmentation_pool == "fresh":
+            return False
+        changing = self.objects.data is not None and data.pipeline == "stream"
+        if changing:
+            text = "answers to streamed images of a Python object are not kept: nothing tells whether they changed"
+            self.listener(Warned(message=text))
+        return not changing
 
     def _teacher(self, built: BuiltModel | None, session: Session) -> Teacher | None:
         given: nn.Module | None = self.objects.teacher

@@ -1,6 +1,7 @@
 """What all lanes of one loop share: data, teacher, device, who listens, who may stop it."""
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -13,6 +14,9 @@ from compressor.engine.normalise import Normalisation
 from compressor.engine.runtime import Runtime
 from compressor.events import Event, Listener
 from compressor.models.taps import TappedModel
+
+if TYPE_CHECKING:
+    from compressor.engine.replay import Replay
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +44,7 @@ class Session:
     Args:
         save_every: seconds between checkpoints at most. fail_fast: an error of a lane ends everything.
         watch_test: see `compressor.config.settings.RuntimeConfig`.
+        replay: where the teacher's answers are kept; None computes every one.
     """
 
     data: DataSet
@@ -51,6 +56,7 @@ class Session:
     save_every: float = 600.0
     fail_fast: bool = True
     watch_test: bool = False
+    replay: "Replay | None" = None
 
 
 @dataclass

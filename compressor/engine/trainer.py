@@ -12,13 +12,13 @@ from compressor.data.ahead import contrast_batches
 from compressor.data.contrast import ContrastSampler
 from compressor.data.types import ImageBatch, Split
 from compressor.distiller import Batch, ModelOutput, Negatives
+from compressor.engine.answers import Answers
 from compressor.engine.batching import Batching
 from compressor.engine.epochs import close_epoch
 from compressor.engine.optimisation import schedule_of
 from compressor.engine.pace import Pace
 from compressor.engine.parts import Part
 from compressor.engine.session import Prepared, Seat, Session
-from compressor.engine.teacher_pass import pass_of
 from compressor.engine.views import SlotPlan
 from compressor.errors import CompressorError, TrainingError
 from compressor.events import LaneFailed, PhaseStarted, Progress, Saved, Warned
@@ -54,12 +54,12 @@ class PhaseLoop:
             for seat in seats
             if seat.lane.needs.negatives is not None
         }
-        teacher, recorder = session.teacher, session.runtime.recorder
-        self.teacher_pass = None if teacher is None else pass_of(teacher.tapped, recorder, self._warn_all)
         self.contrasts: dict[Negatives, Iterator[Tensor]] = {}
         self.steps_per_epoch = len(self.batching.epoch(0))
         self.steps = self.steps_per_epoch * self.epochs
         self.pace = Pace()
+        rows_a_call = -(-first.training.batch_size // (self.batching.parts_each * session.runtime.world))
+        self.answers = Answers(session, self.plan, split, rows_a_call, warn=self._warn_all)
 
     @property
     def alive(self) -> list[Seat]:
@@ -79,6 +79,7 @@ class PhaseLoop:
             name = seat.lane.phase.name
             event = PhaseStarted(lane=seat.lane.name, phase=name, step=step, steps=self.steps, epochs=self.epochs)
             seat.tell(self.session, event)
+        self.answers.prepare(self.epochs)
         self.pace = Pace()
         for epoch in range(step // self.steps_per_epoch, self.epochs):
             self._epoch(epoch, first=step % self.steps_per_epoch if epoch == step // self.steps_per_epoch else 0)
@@ -86,13 +87,13 @@ class PhaseLoop:
                 return
         self._save()
 
-    def rehearse(self, steps: int) -> list[float]:
+    def rehearse(self, steps: int, epoch: int = 0) -> list[float]:
         """Do the first few steps of an epoch, saving and telling nothing; return the seconds that each took.
 
         The first one also warms up; where steps are recorded, so do the `WARM_UP` and `CHECKS` of `Repeated`.
         """
         taken: list[float] = []
-        for began in self.rehearsed(steps):
+        for began in self.rehearsed(steps, epoch):
             self.session.runtime.finish_queued()
             taken.append(time.monotonic() - began)
         return taken
@@ -111,16 +112,16 @@ class PhaseLoop:
         self.session.runtime.finish_queued()
         return (time.monotonic() - began) / steps
 
-    def rehearsed(self, steps: int) -> Iterator[float]:
+    def rehearsed(self, steps: int, epoch: int = 0) -> Iterator[float]:
         """Do the first few steps of an epoch; for each, once the device has been given it, give when it began."""
         for seat in self.seats:
             self._begin(seat)
-            seat.lane.rate.set_for(0)
-        batches = self.batching.epoch(0)[:steps]
-        images = self._images([part for batch in batches for part in self.batching.my_parts(batch)], 0)
+            seat.lane.rate.set_for(epoch)
+        batches = self.batching.epoch(epoch)[:steps]
+        images = self._images([part for batch in batches for part in self.batching.my_parts(batch)], epoch)
         for number, positions in enumerate(batches):
             began = time.monotonic()
-            self._step([next(images) for _ in range(self.batching.parts_each)], 0, number, len(positions))
+            self._step([next(images) for _ in range(self.batching.parts_each)], epoch, number, len(positions))
             yield began
 
     def _begin(self, seat: Seat) -> None:
@@ -158,6 +159,7 @@ class PhaseLoop:
     def _epoch(self, epoch: int, *, first: int) -> None:
         for seat in self.alive:
             seat.lane.rate.set_for(epoch)
+        self.answers.begin_epoch()
         batches = self.batching.epoch(epoch)[first:]
         mine = [part for batch in batches for part in self.batching.my_parts(batch)]
         images = self._images(mine, epoch)
@@ -169,7 +171,7 @@ class PhaseLoop:
     def _step(self, taken: Sequence[ImageBatch], epoch: int, number: int, size: int) -> None:
         step = epoch * self.steps_per_epoch + number
         prepared = [Prepared(batch.images, self.plan.slots) for batch in taken]
-        answers = [self._teacher_answers(images) for images in prepared]
+        answers = [self.answers.of(batch, images) for batch, images in zip(taken, prepared, strict=True)]
         drawn = [{negatives: next(feed) for negatives, feed in self.contrasts.items()} for _ in taken]
         for seat in self.alive:
             parts = [
@@ -196,13 +198,6 @@ class PhaseLoop:
         message = str(failure) if known else f"{seat.lane.name}: {type(failure).__name__}: {failure}"
         hint = failure.hint if isinstance(failure, CompressorError) else None
         seat.tell(self.session, LaneFailed(lane=seat.lane.name, message=message, hint=hint))
-
-    def _teacher_answers(self, images: Prepared) -> Any:
-        teacher = self.session.teacher
-        if teacher is None or self.teacher_pass is None or not self.plan.teacher:
-            return {}
-        with self.session.runtime.autocast():
-            return self.plan.answers(self.teacher_pass, images.for_network(teacher.normalisation))
 
     def _part(
         self,
@@ -259,6 +254,7 @@ class PhaseLoop:
 
     def _save(self) -> None:
         """Save every lane of the loop; a weight that is not finite never becomes a checkpoint."""
+        self.answers.flush()
         for seat in self.alive:
             try:
                 self._save_lane(seat)

@@ -327,6 +327,8 @@ def test_doctor_tells_versions_folders_and_broken_methods(compress: Any, monkeyp
     assert facts["versions"]["torch"] == torch.__version__.split("+")[0]
     assert facts["folders"]["cache"]["path"].endswith("cache/compress")
     assert facts["folders"]["cache"] == facts["folders"]["cache"] | {"exists": False, "writable": True}
+    assert facts["answers"]["path"].endswith("cache/compress/answers")
+    assert facts["answers"]["bytes"] == 0
     assert set(facts["broken"]) == set(registry.names(registry.METHODS))
     lines = compress("doctor").out.splitlines()
     assert any(line.startswith("broken method    kd: method 'kd' cannot be imported") for line in lines)

@@ -82,6 +82,7 @@ def test_a_variable_that_cannot_be_is_refused_by_its_own_name() -> None:
 def test_every_option_reaches_its_key_from_the_command_line_and_from_its_variable() -> None:
     samples = {"a whole number": "8", "a number": "0.25", "a percentage": "8", "true or false": "true"}
     samples["a duration such as 90s, 30m or 1h30m"] = "90s"
+    samples |= {"fresh, all or a whole number": "8", "an amount such as 500MB or 20GB": "2MB"}
     for setting in SETTINGS:
         text = setting.choices[-1] if setting.choices else samples.get(setting.kind.allowed, "word")
         text = "8" if setting.option == "imbalance" else text  # which cannot be below 1
@@ -92,7 +93,7 @@ def test_every_option_reaches_its_key_from_the_command_line_and_from_its_variabl
             assert resolved.origins[setting.key] == origin
             section, _, name = setting.key.rpartition(".")
             owner = getattr(resolved.config, section) if section else resolved.config
-            expected: Any = {"8": 8, "0.25": 0.25, "true": True, "90s": 90.0}.get(text, text)
+            expected: Any = {"8": 8, "0.25": 0.25, "true": True, "90s": 90.0, "2MB": 2_000_000}.get(text, text)
             assert getattr(owner, name) == expected
 
 
