@@ -79,7 +79,9 @@ class ResidentSplit:
                 mirrored = self._on_device(seed, epoch, "flip", augmentation)[index]
                 base = torch.where(mirrored[:, None, None, None], base.flip(-1), base)
             views = [self._view(base, index, slot, augmentation, epoch, seed) for slot in slots]
-            draw = None if augmentation is None else self._numbers(wanted.cpu(), slots, augmentation, epoch, seed)
+            draw = None
+            if augmentation is not None and (augmentation.pool or augmentation.numbered):
+                draw = self._numbers(wanted.cpu(), slots, augmentation, epoch, seed)
             yield ImageBatch(torch.stack(views, dim=1), self._device_labels[index], index, draw)
 
     def _all_sent(self, positions: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -109,14 +111,12 @@ class ResidentSplit:
 
     def _numbers(
         self, index: Tensor, slots: Sequence[ViewSlot], augmentation: Augmentation, epoch: int, seed: int
-    ) -> Tensor | None:
-        """Return (N, S): which picture each slot shows of each position of ``index``; None where nobody asks."""
+    ) -> Tensor:
+        """Return (N, S): which picture each slot shows of each position of ``index``."""
         first = index * pictures_each(augmentation)
         if augmentation.pool:
             chosen = self._draws(seed, epoch, "chosen", augmentation)[index]
             return (first + chosen)[:, None].expand(-1, len(slots))
-        if not augmentation.numbered:
-            return None
         side = 2 * augmentation.crop_padding + 1
         if augmentation.flip:
             first = first + self._draws(seed, epoch, "flip", augmentation)[index] * side**2
