@@ -2,6 +2,7 @@
 
 Runs ``tests/faults`` and sums what its tests write down; ``--nightly`` asks for the large counts. A test that fails
 writes down nothing, and makes this command fail too. Rows are explained in ``tests/faults/CATALOGUE.md``.
+``PYTEST_ADDOPTS='-n 2'`` runs two tests at once.
 """
 
 import argparse
@@ -21,6 +22,14 @@ from benchmarks.record import Row, table, where
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = ROOT / "tests" / "faults"
 SUMMED = ("tried", "tracebacks", "executions", "wrong")
+CLAIMS: Mapping[str, Sequence[str]] = {
+    "kills and signals": ("K4", "K5", "K8", "G1", "N4"),
+    "power losses": ("K3",),
+    "file operations that died, tore or were refused": ("K1", "K2", "S2"),
+    "bad inputs": ("D1", "D2", "D4", "I1", "I2", "I3", "I4", "P1", "C1", "C2", "C3", "F1"),
+    "files that want to run something": ("D3",),
+}
+"""What is claimed, and the rows that are summed for it."""
 
 
 def run(tests: Sequence[str], figures: Path, *, nightly: bool, seed: int) -> int:
@@ -42,6 +51,16 @@ def rows_of(lines: Iterable[Mapping[str, Any]]) -> list[Row]:
         grouped.setdefault(str(line["row"]), []).append(line)
     rows = [_sum(name, grouped[name]) for name in sorted(grouped, key=_in_order)]
     return [*rows, _sum("all", [line for group in grouped.values() for line in group])] if rows else []
+
+
+def claims_of(lines: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """Sum lines by what is claimed; a claim none of whose rows were run is not in it."""
+    chosen = {claim: [line for line in lines if line["row"] in rows] for claim, rows in CLAIMS.items()}
+    return [
+        {"claim" if key == "row" else key: value for key, value in _sum(claim, found).items()}
+        for claim, found in chosen.items()
+        if found
+    ]
 
 
 def more_of(lines: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
@@ -89,9 +108,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"commit {here.get('commit')}, {'nightly' if asked.nightly else 'push'} counts, seed {asked.seed}, {seconds} s"
     )
     print(table(rows))
+    print(table(claims_of(lines)))
     if asked.json is not None:
         document = {"benchmark": "faults", "nightly": asked.nightly, "seed": asked.seed, "seconds": seconds}
-        document |= {"exit": code, "rows": rows, "more": more_of(lines), "where": here}
+        document |= {"exit": code, "rows": rows, "claims": claims_of(lines), "more": more_of(lines), "where": here}
         asked.json.parent.mkdir(parents=True, exist_ok=True)
         asked.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     return code

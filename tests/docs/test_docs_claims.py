@@ -17,7 +17,7 @@ def claimed_tests() -> list[tuple[str, str]]:
 
 
 def test_every_promise_names_a_test() -> None:
-    text = (DOCS / "reliability.md").read_text(encoding="utf-8")
+    text = (DOCS / "reliability.md").read_text(encoding="utf-8").partition("## What was tried")[0]
     rows = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith(("| Claim", "| ---"))]
     assert len(rows) == len(claimed_tests()) >= 50
 

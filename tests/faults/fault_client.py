@@ -155,10 +155,18 @@ class Server:
         self._process.stdin.flush()
         return child
 
-    def run(self, do: str, place: Path, environ: Mapping[str, str | None] | None = None, **given: Any) -> Child:
-        """Start a child and wait for its end."""
+    def run(
+        self,
+        do: str,
+        place: Path,
+        environ: Mapping[str, str | None] | None = None,
+        *,
+        patience: float = 120.0,
+        **given: Any,
+    ) -> Child:
+        """Start a child and wait for its end, no longer than ``patience`` seconds."""
         child = self.start(do, place, environ, **given)
-        child.wait(120.0)
+        child.wait(patience)
         return child
 
     def until(self, done: Callable[[], bool], seconds: float, child: Child | None = None) -> None:

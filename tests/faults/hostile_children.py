@@ -32,7 +32,6 @@ def commands(
     watched: bool = True,
     memory: int | None = None,
     site: str | None = None,
-    seconds: float = 0,
 ) -> int:
     """Run command lines and write down what became of each: ``label, exit, said, seen, seconds``.
 
@@ -52,7 +51,6 @@ def commands(
     from compressor.cli.main import main
     from compressor.engine.evaluate import latencies
 
-    del seconds  # the test's patience
     hurry()
     compressor.api.latencies = partial(latencies, warm_up=0, runs=2)
     if memory is not None:
@@ -78,7 +76,7 @@ def commands(
     return 0
 
 
-def unsafe(cases: Sequence[Mapping[str, Any]], seconds: float = 0) -> int:
+def unsafe(cases: Sequence[Mapping[str, Any]]) -> int:
     """Read payloads as they want to be read, to see that they are alive and the watch is not blind.
 
     Args:
@@ -88,7 +86,6 @@ def unsafe(cases: Sequence[Mapping[str, Any]], seconds: float = 0) -> int:
 
     import torch
 
-    del seconds
     readers = {
         "torch": lambda path: torch.load(path, weights_only=False),
         "pickle": lambda path: pickle.loads(path.read_bytes()),

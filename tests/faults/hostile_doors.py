@@ -98,7 +98,7 @@ def ask(
         more |= {"memory": memory, "site": None if site is None else str(site)}
     own = {**environ(place), "TMPDIR": str(place)}
     patience = 60 + 30 * len(cases)
-    child = stage.server.run(f"hostile_children:{do}", place, own, cases=cases, seconds=patience, **more)
+    child = stage.server.run(f"hostile_children:{do}", place, own, cases=cases, patience=patience, **more)
     assert child.status == 0, child.output[-3000:]
     told = json.loads((place / ANSWERS).read_text())
     assert told["memory"] < _MEMORY

@@ -1,6 +1,7 @@
 """Every reader of a file that may be a stranger's, given anything: an answer that can be used, or bad input by name."""
 
 import copy
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from figures import SEED, count
+from figures import SEED, count, note
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
@@ -47,6 +48,17 @@ values = st.recursive(
 )
 
 
+def noted(test: Callable[..., None]) -> Callable[..., None]:
+    """Write down how many inputs a test has tried, when it has passed."""
+
+    @functools.wraps(test)
+    def wrapped(*given: Any, **named: Any) -> None:
+        test(*given, **named)
+        note("F1", tried=OFTEN.max_examples)
+
+    return wrapped
+
+
 def changed(sound: Any, data: st.DataObject) -> Any:
     """Return a copy of a document with one to three places changed to anything, or taken away."""
     made = copy.deepcopy(sound)
@@ -78,6 +90,7 @@ def refuses_or(read: Callable[[], Any], path: Path) -> Any:
     return None
 
 
+@noted
 @seed(SEED)
 @OFTEN
 @given(st.binary(max_size=200) | values.map(lambda value: json.dumps(value).encode()))
@@ -97,6 +110,7 @@ def committed(tmp_path: Path) -> Path:
     return tmp_path / "step"
 
 
+@noted
 @seed(SEED)
 @OFTEN
 @given(st.data())
@@ -109,6 +123,7 @@ def test_manifest_that_is_anything_or_was_changed(committed: Path, data: st.Data
     (committed / "manifest.json").write_text(json.dumps(sound))
 
 
+@noted
 @seed(SEED)
 @OFTEN
 @given(st.dictionaries(st.text(max_size=10), st.tuples(st.integers(), st.text(max_size=70))), values)
@@ -152,6 +167,7 @@ student,2,1,,20,60,0.1,1
 """
 
 
+@noted
 @seed(SEED)
 @OFTEN
 @given(st.data())
@@ -195,6 +211,7 @@ CONFIG: dict[str, Any] = {
 }
 
 
+@noted
 @seed(SEED)
 @OFTEN
 @given(st.data())
@@ -213,6 +230,7 @@ def tensors(tmp_path: Path) -> bytes:
     return (tmp_path / "a.safetensors").read_bytes()
 
 
+@noted
 @seed(SEED)
 @OFTEN
 @given(st.data())
@@ -232,6 +250,7 @@ def test_tensors_behind_any_header(tmp_path: Path, tensors: bytes, data: st.Data
     assert told is None or all(isinstance(value, str) for value in told.values())
 
 
+@noted
 @seed(SEED)
 @OFTEN
 @given(st.binary(max_size=300))
@@ -271,6 +290,7 @@ words = st.sampled_from(
 )
 
 
+@noted
 @seed(SEED)
 @OFTEN
 @given(st.lists(words, max_size=25).map("".join))
