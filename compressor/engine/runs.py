@@ -20,6 +20,7 @@ from compressor.engine.methods import prepared
 from compressor.engine.networks import data_normalisation
 from compressor.engine.normalise import Normalisation
 from compressor.engine.phases import train
+from compressor.engine.precision import slow_on_cpu
 from compressor.engine.replay import Replay
 from compressor.engine.results import RunResult
 from compressor.engine.runtime import Runtime
@@ -231,8 +232,7 @@ class _Group:
         self.listener(Stopping())
 
     def _warn_of_slow_precision(self, runtime: Runtime) -> None:
-        if runtime.device.type == "cpu" and runtime.precision != "fp32":
-            text = f"--precision {runtime.precision} is many times slower than fp32 on most CPUs"
+        if runtime.device.type == "cpu" and (text := slow_on_cpu(runtime.precision)):
             self.listener(Warned(message=text))
 
     def _warn_of_split_batches(self, runtime: Runtime) -> None:

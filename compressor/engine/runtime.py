@@ -27,7 +27,7 @@ class Runtime:
         precision: of forward and backward passes.
 
     Raises:
-        UsageError: the device is not there, or the run was launched with another number of processes.
+        UsageError: the device or the precision is not there, or the run was launched with another number of processes.
     """
 
     def __init__(self, config: RuntimeConfig, precision: Precision = "fp32") -> None:
@@ -36,11 +36,14 @@ class Runtime:
         self.plain = config.plain
         # Accelerate keeps one precision a process; a second run in the same process may want another.
         AcceleratorState._reset_state(reset_partial_state=True)
-        self._accelerator = Accelerator(
-            mixed_precision=_MIXED[precision],
-            cpu=config.device == "cpu",
-            kwargs_handlers=[_own_buffers()],
-        )
+        try:
+            self._accelerator = Accelerator(
+                mixed_precision=_MIXED[precision],
+                cpu=config.device == "cpu",
+                kwargs_handlers=[_own_buffers()],
+            )
+        except ValueError as cause:
+            raise UsageError(f"no --precision {precision} here: {cause}", hint="--precision fp32") from cause
         if self.world != config.processes:
             raise UsageError(
                 f"launched with {self.world} of {config.processes} processes",
@@ -59,7 +62,8 @@ class Runtime:
 
     def _set_up_cuda(self) -> None:
         """Compute float32 products in TF32 as torch's convolutions do, or with ``--plain`` neither of them."""
-        torch.cuda.set_device(self.device)
+        if self.device.index is not None:
+            torch.cuda.set_device(self.device)
         torch.set_float32_matmul_precision("highest" if self.plain else "high")
         torch.backends.cudnn.allow_tf32 = not self.plain
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from compressor.config.settings import TrainingConfig
 from compressor.distiller import Schedule
-from compressor.engine.optimisation import LearningRate, make_optimizer, schedule_of
+from compressor.engine.optimisation import LearningRate, is_recordable, make_optimizer, schedule_of
 from compressor.errors import UsageError
 
 
@@ -83,3 +83,37 @@ def test_unknown_optimizer_is_refused_with_the_nearest() -> None:
     with pytest.raises(UsageError, match="no optimizer 'adamww'") as caught:
         make_optimizer([nn.Parameter(torch.zeros(1))], TrainingConfig(optimizer="adamww"), 0.1)
     assert "adamw" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])  # the forms that are taken there; the numbers lie on the CPU
+def test_rate_in_a_tensor_is_filled_anew_and_gives_the_steps_of_a_number(device: str) -> None:
+    training = TrainingConfig(epochs=4, lr=0.1, momentum=0.8, weight_decay=0.01, milestones=(0.5,))
+    results = []
+    for place in (None, torch.device("cpu")):
+        parameter = nn.Parameter(torch.tensor([1.0, -2.0]))
+        optimizer = make_optimizer([parameter], training, 0.1, device=device)
+        rate = LearningRate(optimizer, training, schedule_of(training, None), device=place)
+        seen = []
+        for epoch in range(4):
+            assert rate.set_for(epoch) == rate.now == pytest.approx(0.1 if epoch < 2 else 0.01)
+            seen.append(optimizer.param_groups[0]["lr"])
+            parameter.grad = torch.tensor([0.5, 1.0])
+            optimizer.step()
+        assert place is None or all(lr is seen[0] for lr in seen)
+        results.append(parameter.detach().clone())
+    assert torch.equal(*results)
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "recordable"),
+    [
+        ("sgd", "cuda", True),
+        ("sgd", "cpu", True),
+        ("adamw", "cuda", True),
+        ("adamw", "cpu", False),
+        ("lamb", "cuda", False),
+    ],
+)
+def test_only_optimizers_that_ask_the_host_nothing_are_recordable(name: str, device: str, recordable: bool) -> None:
+    optimizer = make_optimizer([nn.Parameter(torch.zeros(2))], TrainingConfig(optimizer=name), 0.1, device=device)
+    assert is_recordable(optimizer) is recordable
