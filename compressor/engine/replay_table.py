@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from compressor.errors import InputError
-from compressor.storage import ensure_folder, remove_tree
-from compressor.storage.sealed import MappedTensor, open_sealed, sealed_files, write_sealed
+from compressor.storage import MappedTensor, ensure_folder, open_sealed, remove_tree, sealed_files, write_sealed
 
 Numbers = npt.NDArray[np.int64]
 SEALED_BYTES = 32_000_000

@@ -10,9 +10,8 @@ from torch import Tensor
 from compressor.engine import replay_table
 from compressor.engine.replay_table import AnswerTable, Layout
 from compressor.errors import InputError, StorageError
-from compressor.storage import replaced_operations
+from compressor.storage import replaced_operations, sealed_files, write_sealed
 from compressor.storage.faults import FailingOperations
-from compressor.storage.sealed import sealed_files, write_sealed
 
 COUNT = 50
 
