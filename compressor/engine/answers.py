@@ -84,9 +84,9 @@ class Answers:
     def begin_epoch(self) -> None:
         """Share between processes what was computed in the epoch before, and take in what other runs have written."""
         replay, runtime = self._session.replay, self._session.runtime
-        if not self._kept or replay is None:
+        if replay is None:
             return
-        if runtime.world > 1:
+        if runtime.world > 1:  # also where this process keeps nothing: others may, and wait here
             self.flush(now=True)
             runtime.wait_for_everyone()
             replay.refresh()

@@ -1,6 +1,7 @@
 """A table of a teacher's answers: each row written once, found by its number, kept in sealed files."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from compressor.errors import InputError
+from compressor.errors import InputError, StorageError
 from compressor.storage import MappedTensor, ensure_folder, open_sealed, remove_tree, sealed_files, write_sealed
 
 Numbers = npt.NDArray[np.int64]
@@ -96,12 +97,14 @@ class AnswerTable:
         for path in sealed_files(self.folder):
             if path.name in self._known:
                 continue
+            self._known.add(path.name)
             try:
                 self._take(path)
-            except InputError:
+            except (InputError, StorageError):
                 self.damaged += 1
                 if self.writing:
-                    remove_tree(path)
+                    with suppress(StorageError):  # it is left out in any case
+                        remove_tree(path)
 
     def has(self, rows: Numbers) -> npt.NDArray[np.bool_]:
         """Say of each number (n,) whether its row is there."""

@@ -101,6 +101,19 @@ def test_a_damaged_file_is_left_out_and_its_rows_can_be_added_again(damage: str,
     assert sealed_files(tmp_path / "t") == files
 
 
+def test_a_file_that_the_disk_does_not_give_back_is_left_out_and_counted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> None:
+        raise StorageError(f"input/output error of the device while reading {path}")
+
+    table(tmp_path / "t").add(np.arange(7), values(np.arange(7)))
+    monkeypatch.setattr(replay_table, "open_sealed", refuse)
+    found = table(tmp_path / "t", writing=False)
+    found.refresh()
+    assert (len(found), found.damaged) == (0, 1)
+
+
 def test_files_of_other_answers_or_impossible_rows_are_left_out(tmp_path: Path) -> None:
     rows = torch.arange(2)
     two = {name: part.contiguous() for name, part in values(np.arange(2)).items()}
