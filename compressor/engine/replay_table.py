@@ -158,7 +158,10 @@ class AnswerTable:
         self._place[rows] = -1  # until the file is there
         tensors = {name: self.layout.tensor(name, buffer[:used]) for name, buffer in self._buffers.items()}
         path = write_sealed(ensure_folder(self.folder), {_ROWS: torch.from_numpy(rows), **tensors}, what="answers")
-        self._take(path)
+        try:
+            self._take(path)
+        except InputError as damage:
+            raise StorageError(f"{path} is not read back as it was written") from damage
 
     def _append(self, rows: Numbers, values: Mapping[str, Tensor], capacity: int) -> None:
         last = self._used + len(rows)

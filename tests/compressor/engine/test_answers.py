@@ -79,6 +79,7 @@ def test_replayed_answers_train_the_student_that_computed_ones_train(method: str
     assert kept_bytes(answers_folder()) < 10_000  # a lock and a record
     tiny_run(method, out="seed-1", seed=1, **options)
     replayed = tiny_run(method, out="replayed", **options)
+    assert replayed.values["data"]["augmentation_pool"] == 2
     one, other = (read_tensors(run.student_folder / "model.safetensors") for run in (computed, replayed))
     for name, value in one.items():
         torch.testing.assert_close(other[name], value, rtol=1e-3, atol=1e-4)

@@ -151,6 +151,22 @@ def test_rows_that_could_not_be_written_are_given_up_and_the_others_stay(tmp_pat
     assert number > 4
 
 
+def test_a_file_that_is_not_read_back_as_it_was_written_is_the_disks_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut(folder: Path, tensors: dict[str, Tensor], *, what: str) -> Path:
+        path = write_sealed(folder, tensors, what=what)
+        path.write_bytes(path.read_bytes()[:-1])
+        return path
+
+    own = table(tmp_path / "t")
+    monkeypatch.setattr(replay_table, "write_sealed", cut)
+    own.add(np.arange(3), values(np.arange(3)))
+    with pytest.raises(StorageError, match="is not read back as it was written"):
+        own.flush()
+    assert len(own) == 0
+
+
 def test_other_answers_than_the_table_holds_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="do not fit"):
         table(tmp_path).add(np.arange(2), {"logits": torch.zeros(2, 3)})
