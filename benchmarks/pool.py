@@ -128,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the trainings on digits")
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args(arguments)
-    if not 0 < asked.rounds <= asked.pool - _WARM_UP:
+    if not asked.accuracy and not 0 < asked.rounds <= asked.pool - _WARM_UP:
         parser.error(f"a pool of {asked.pool} is empty for {asked.pool - _WARM_UP} rounds after the first two")
     if asked.accuracy:
         rows = accuracy(asked.pool, asked.seeds, _settings(asked.set))

@@ -33,7 +33,7 @@ def pooled_steps(pair: str, folder: Path, *, pool: int, full: bool) -> Step:
     if full:
         for _ in range(pool):
             loop.rehearse(BATCHES, next(epochs))
-        loop.answers.flush()
+        loop.answers.flush(now=True)
 
     def step() -> float:
         before, epoch = loop.answers.computed, next(epochs)

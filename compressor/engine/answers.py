@@ -18,11 +18,12 @@ from compressor.engine.session import Prepared, Session, Teacher
 from compressor.engine.teacher_pass import pass_of
 from compressor.engine.views import SlotPlan
 from compressor.errors import InputError, StorageError
-from compressor.events import Warned
+from compressor.events import Fact, Warned
 from compressor.models.taps import Wanted
 
 _ROWS_A_CALL = 16
 _SAMPLE = 16
+_FLUSH_EVERY = 60.0  # seconds
 TOLERANCE = {"fp32": 2e-3, "fp16": 2e-2, "bf16": 1e-1}
 """Largest difference of a kept and a computed answer, over the largest number in the computed one: with another number
 of rows in a call, or reduced precision, the same sums are added up in another order."""
@@ -59,6 +60,7 @@ class Answers:
         self.computed = 0
         self.replayed = 0
         self.seconds = 0.0
+        self._flushed = time.monotonic()
 
     def prepare(self, epochs: int) -> float:
         """Open what is kept for a loop of so many epochs, see `open_kept`; return the share that will be computed."""
@@ -88,19 +90,30 @@ class Answers:
     def begin_epoch(self) -> None:
         """Share between processes what was computed in the epoch before, and take in what other runs have written."""
         replay, runtime = self._session.replay, self._session.runtime
-        if not self._kept or replay is None:
+        if replay is None:
             return
-        if runtime.world > 1:
-            self.flush()
+        if runtime.world > 1:  # also where this process keeps nothing: others may, and wait here
+            self.flush(now=True)
             runtime.wait_for_everyone()
             replay.refresh()
         elif not any(slot.own.writing for slot in self._kept.values()):
             replay.refresh()
 
-    def flush(self) -> None:
-        """Write what was computed; a disk that refuses ends the keeping, not the run."""
-        if self._session.replay is None:
+    def close(self) -> None:
+        """Write what was computed, and say how much that was."""
+        if self._kept:
+            self.flush(now=True)
+            text = f"{self.computed:,} of the teacher computed, {self.replayed:,} replayed"
+            self._session.listener(Fact(title="Answers", text=text))
+
+    def flush(self, *, now: bool = False) -> None:
+        """Write what was computed, once a minute at most unless ``now``.
+
+        What is lost with the process is computed again; a disk that refuses ends the keeping, and not the run.
+        """
+        if self._session.replay is None or not (now or time.monotonic() - self._flushed > _FLUSH_EVERY):
             return
+        self._flushed = time.monotonic()
         try:
             self._session.replay.flush()
         except StorageError as refusal:

@@ -232,6 +232,7 @@ class Finisher:
             "val": 0 if data.val is None else len(data.val),
             "test": len(data.test),
             **data.scenario.document(),
+            **({"augmentation_pool": pool} if (pool := self._session.augmentation.pool) else {}),
             **({} if groups is None else {"groups": groups.document()}),
             **({} if noise is None else {"flipped_labels": int(noise.flipped.sum())}),
             "unreadable": len(data.unreadable),

@@ -42,7 +42,10 @@ def data_facts(config: RunConfig, data: DataSet) -> DataFacts:
     """Name the data, and the repository where it comes from the hub."""
     source = config.data.source
     hub_id = source.removeprefix("hfds/") if source.startswith("hfds/") and source.count("/") == 2 else None
-    return DataFacts(name=source, images=len(data.train), scenario=data.scenario.describe(), hub_id=hub_id)
+    pool = config.data.augmentation_pool
+    pooled = f"{pool} draws of each image's augmentation for all epochs" if isinstance(pool, int) else ""
+    given = ", ".join(words for words in (data.scenario.describe(), pooled) if words)
+    return DataFacts(name=source, images=len(data.train), scenario=given, hub_id=hub_id)
 
 
 def teacher_facts(config: RunConfig, teacher: Teacher, top1: float) -> TeacherFacts:

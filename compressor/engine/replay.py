@@ -1,6 +1,8 @@
 """Where teachers' answers are kept between runs: a folder for all that decides them, one process that writes there."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,8 +31,13 @@ def answers_folder() -> Path:
 
 
 def kept_bytes(folder: Path) -> int:
-    """Return the bytes of all files below a folder; 0 where there is none."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
+    """Return the bytes of all files below a folder that can be seen; 0 where there is none."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):  # another process may have removed it
+                total += (Path(place) / name).stat().st_size
+    return total
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from compressor.data.pool import pictures_each
 from compressor.data.types import Split
-from compressor.engine.replay import Replay, SlotAnswers, answers_folder
+from compressor.engine.replay import Replay, SlotAnswers, answers_folder, kept_bytes
 from compressor.engine.replay_keys import described, expected_new
 from compressor.engine.replay_table import Layout
 from compressor.engine.session import Session
@@ -14,6 +14,8 @@ from compressor.engine.views import SlotPlan
 from compressor.events import Fact, Warned
 from compressor.models.taps import Wanted
 from compressor.storage import readable_bytes
+
+_LARGE = 1_000_000_000  # bytes whose check takes seconds
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,10 @@ def open_kept(
     if replay is None or teacher is None or not (augmentation.pool or augmentation.numbered) or not plan.teacher:
         return Kept()
     folder, writing = replay.open(described(session, teacher, split), teacher.name)
-    each, room = pictures_each(augmentation), replay.room()
+    each, room, there = pictures_each(augmentation), replay.room(), kept_bytes(folder)
+    if there > _LARGE:
+        text = f"checking {readable_bytes(there)} kept in {folder}"
+        session.listener(Fact(title="Answers", text=text))
     kept: dict[int, SlotAnswers] = {}
     added = refused = computed = 0
     for number, wanted in plan.teacher.items():
@@ -47,7 +52,7 @@ def open_kept(
         added, refused = (added + missing, refused) if fits else (added, refused + missing)
         computed += unknown if fits else len(split) * epochs
         slot.own.writing = writing and fits
-        if slot.own.writing or len(slot):
+        if (fits and not replay.looking) or len(slot):  # what another run is writing may be read as it comes
             kept[number] = slot
     _tell(session, replay, folder, kept, added=added, refused=refused, room=room)
     return Kept(kept, computed / (len(split) * epochs * len(plan.teacher)))

@@ -1,6 +1,7 @@
 """A table of a teacher's answers: each row written once, found by its number, kept in sealed files."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,9 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from compressor.errors import InputError
-from compressor.storage import ensure_folder, remove_tree
-from compressor.storage.sealed import MappedTensor, open_sealed, sealed_files, write_sealed
+from compressor.errors import InputError, StorageError
+from compressor.storage import MappedTensor, ensure_folder, open_sealed, remove_tree, sealed_files, write_sealed
 
 Numbers = npt.NDArray[np.int64]
 SEALED_BYTES = 32_000_000
@@ -97,12 +97,14 @@ class AnswerTable:
         for path in sealed_files(self.folder):
             if path.name in self._known:
                 continue
+            self._known.add(path.name)
             try:
                 self._take(path)
-            except InputError:
+            except (InputError, StorageError):
                 self.damaged += 1
                 if self.writing:
-                    remove_tree(path)
+                    with suppress(StorageError):  # it is left out in any case
+                        remove_tree(path)
 
     def has(self, rows: Numbers) -> npt.NDArray[np.bool_]:
         """Say of each number (n,) whether its row is there."""
@@ -156,7 +158,10 @@ class AnswerTable:
         self._place[rows] = -1  # until the file is there
         tensors = {name: self.layout.tensor(name, buffer[:used]) for name, buffer in self._buffers.items()}
         path = write_sealed(ensure_folder(self.folder), {_ROWS: torch.from_numpy(rows), **tensors}, what="answers")
-        self._take(path)
+        try:
+            self._take(path)
+        except InputError as damage:
+            raise StorageError(f"{path} is not read back as it was written") from damage
 
     def _append(self, rows: Numbers, values: Mapping[str, Tensor], capacity: int) -> None:
         last = self._used + len(rows)

@@ -81,10 +81,13 @@ class PhaseLoop:
             seat.tell(self.session, event)
         self.answers.prepare(self.epochs)
         self.pace = Pace()
-        for epoch in range(step // self.steps_per_epoch, self.epochs):
-            self._epoch(epoch, first=step % self.steps_per_epoch if epoch == step // self.steps_per_epoch else 0)
-            if not self.alive:
-                return
+        try:
+            for epoch in range(step // self.steps_per_epoch, self.epochs):
+                self._epoch(epoch, first=step % self.steps_per_epoch if epoch == step // self.steps_per_epoch else 0)
+                if not self.alive:
+                    return
+        finally:
+            self.answers.close()
         self._save()
 
     def rehearse(self, steps: int, epoch: int = 0) -> list[float]:

@@ -30,6 +30,7 @@ from compressor.storage.manifests import (
 )
 from compressor.storage.names import is_temporary, join_inside, require_file
 from compressor.storage.operations import Operations, operations, replaced_operations
+from compressor.storage.sealed import MappedTensor, open_sealed, sealed_files, write_sealed
 from compressor.storage.tensors import read_tensor_metadata, read_tensors, write_tensors
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "MANIFEST",
     "FileEntry",
     "Manifest",
+    "MappedTensor",
     "Operations",
     "RunLock",
     "append_line",
@@ -50,6 +52,7 @@ __all__ = [
     "is_temporary",
     "join_inside",
     "memory_bytes",
+    "open_sealed",
     "operations",
     "preflight",
     "read_bytes",
@@ -65,12 +68,14 @@ __all__ = [
     "replace_folder",
     "replaced_operations",
     "require_file",
+    "sealed_files",
     "set_aside",
     "sha256_file",
     "verify_folder",
     "write_bytes",
     "write_folder",
     "write_json",
+    "write_sealed",
     "write_tensors",
     "write_text",
 ]

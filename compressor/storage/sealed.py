@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-SUFFIX = ".safetensors"
+_SUFFIX = ".safetensors"
 _DIGITS = 64
 
 
@@ -35,7 +35,7 @@ def write_sealed(folder: str | Path, tensors: Mapping[str, Tensor], *, what: str
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
-    path = Path(folder) / f"{digest.hexdigest()}{SUFFIX}"
+    path = Path(folder) / f"{digest.hexdigest()}{_SUFFIX}"
     write_parts(path, parts, what=what)
     return path
 
@@ -46,7 +46,7 @@ def sealed_files(folder: str | Path) -> list[Path]:
     if not folder.is_dir():
         return []
     with storage_errors("reading", folder):
-        return sorted(path for path in folder.glob(f"*{SUFFIX}") if len(path.stem) == _DIGITS)
+        return sorted(path for path in folder.glob(f"*{_SUFFIX}") if len(path.stem) == _DIGITS)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from compressor.cli.options import SETTINGS, moved, pick, to_seconds
+from compressor.cli.options import SETTINGS, moved, pick, to_bytes, to_pool, to_seconds
 from compressor.cli.settings import Given
 from compressor.errors import UsageError
 
@@ -103,6 +103,23 @@ def test_durations_are_read_in_every_unit() -> None:
     for wrong in ("", "m", "1x", "-3m", "1h 30m extra"):
         with pytest.raises(ValueError, match=f"^{wrong}$"):
             to_seconds(wrong)
+
+
+def test_amounts_of_bytes_and_pools_are_read_as_people_write_them() -> None:
+    texts = {"0": 0, "500000": 500_000, "200MB": 200_000_000, "1.5 gb": 1_500_000_000, "12b": 12}
+    assert {text: to_bytes(text) for text in texts} == texts
+    for wrong in ("2T", "-1MB", "much", "1e9"):
+        with pytest.raises(ValueError, match=f"^{wrong}$"):
+            to_bytes(wrong)
+    assert [to_pool(text) for text in ("8", "ALL", "fresh")] == [8, "all", "fresh"]
+    with pytest.raises(ValueError, match="invalid literal"):
+        to_pool("some")
+
+
+@pytest.mark.parametrize("value", ["0", "257", "-8"])
+def test_a_pool_that_cannot_be_is_refused_by_name(value: str) -> None:
+    with pytest.raises(UsageError, match=rf"data.augmentation_pool must be fresh, all, or 1 to 256, got {value}"):
+        _given(options={"augmentation-pool": [value]})
 
 
 def test_teach_moves_the_training_options_to_the_teacher() -> None:

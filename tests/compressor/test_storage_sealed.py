@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from compressor.errors import InputError, StorageError
-from compressor.storage import replaced_operations
+from compressor.storage import open_sealed, replaced_operations, sealed_files, write_sealed
 from compressor.storage.faults import FailingOperations
-from compressor.storage.sealed import open_sealed, sealed_files, write_sealed
 
 TENSORS = {"rows": torch.tensor([4, 7, 9]), "values": torch.arange(6, dtype=torch.float32).view(3, 2)}
 

@@ -17,6 +17,7 @@ COMMANDS = {
     "artefact": (distill("sskd", training__epochs=1), 4, count(6, 60)),
     "compare": (compare("kd,crd", training__epochs=1), 4, count(9, 90)),
     "publish": (publish(), 4, count(6, 60)),
+    "pool": (distill(training__epochs=3, data__augmentation_pool=1), 4, count(4, 60)),
 }
 LONG = distill(training__epochs=5)
 LONG_STEPS, SAVE_EVERY, KILLS = 25, 4, 8
@@ -32,6 +33,8 @@ def prepared(stage: Stage, name: str) -> Path:
 def outcome(name: str, place: Path) -> Any:
     if name == "compare":
         return table(place), weights(place)
+    if name == "pool":  # how the kept answers are spread over files is not the same
+        return {key: value for key, value in facts(place).items() if key != "files"}
     return (weights(place), sorted(path.name for path in place.iterdir())) if name == "publish" else facts(place)
 
 

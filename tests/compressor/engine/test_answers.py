@@ -13,14 +13,13 @@ from tiny_runs import STEPS_PER_EPOCH, Recorder, stop_after, student_sha, tiny_c
 
 from compressor.engine import replay
 from compressor.engine.jobs import Cell
-from compressor.engine.rehearsal import rehearse
+from compressor.engine.rehearsal import last_phase, rehearse
 from compressor.engine.replay import answers_folder, kept_bytes
 from compressor.engine.runs import run_cells
-from compressor.errors import InputError, Stopped, StorageError
+from compressor.errors import InputError, Stopped, StorageError, UsageError
 from compressor.events import Fact, Warned
 from compressor.models.taps import TappedModel
-from compressor.storage import RunLock, read_tensors
-from compressor.storage.sealed import open_sealed, sealed_files, write_sealed
+from compressor.storage import RunLock, open_sealed, read_tensors, sealed_files, write_sealed
 
 pytestmark = pytest.mark.usefixtures("tiny")
 IMAGES = 270  # 300 less a tenth held out, in six batches of 50 and a last one of 20
@@ -80,6 +79,7 @@ def test_replayed_answers_train_the_student_that_computed_ones_train(method: str
     assert kept_bytes(answers_folder()) < 10_000  # a lock and a record
     tiny_run(method, out="seed-1", seed=1, **options)
     replayed = tiny_run(method, out="replayed", **options)
+    assert replayed.values["data"]["augmentation_pool"] == 2
     one, other = (read_tensors(run.student_folder / "model.safetensors") for run in (computed, replayed))
     for name, value in one.items():
         torch.testing.assert_close(other[name], value, rtol=1e-3, atol=1e-4)
@@ -227,6 +227,29 @@ def test_a_rehearsal_says_what_will_be_kept_and_writes_nothing() -> None:
     [line] = [event.text for event in heard.of(Fact) if event.title == "Answers"]
     assert line.startswith(f"0 of the teacher kept before, 22 kB to come in {answers_folder()}")
     assert not answers_folder().exists()
+
+
+def test_the_share_that_is_computed_is_that_of_the_pool_among_the_epochs() -> None:
+    loop = last_phase([tiny_config("kd", data__augmentation_pool=2)])
+    assert [loop.answers.prepare(epochs) for epochs in (1, 2, 3, 8)] == pytest.approx([1, 1, 2 / 3, 1 / 4])
+    nowhere = last_phase([tiny_config("kd", data__augmentation_pool=2, runtime__replay_bytes=0)])
+    assert nowhere.answers.prepare(8) == 1
+
+
+def test_streamed_images_have_a_pool_too_and_share_its_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"data__pipeline": "stream", "runtime__workers": 0, "data__augmentation_pool": 1, "training__epochs": 2}
+    with counted(monkeypatch) as rows:
+        tiny_run("kd", out="first", **options)
+    assert rows == [50] * STEPS_PER_EPOCH
+    with counted(monkeypatch) as rows:
+        tiny_run("kd", out="second", seed=1, **options)
+    assert rows == [50]
+
+
+def test_all_draws_of_streamed_images_are_refused_with_what_to_type() -> None:
+    with pytest.raises(UsageError, match="--augmentation-pool all needs images in memory: those of") as refused:
+        tiny_run("kd", data__pipeline="stream", runtime__workers=0, data__augmentation_pool="all")
+    assert refused.value.hint == "--augmentation-pool 8, or --set data.pipeline=resident"
 
 
 def test_nothing_is_kept_without_a_pool_or_without_a_teacher(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,6 +57,12 @@ def test_only_data_of_the_hub_has_a_hub_id(source: str, hub_id: str | None):
 def test_facts_of_the_data_say_how_the_students_part_was_made():
     facts = data_facts(RunConfig(), data(scenario=Scenario(fraction=25, label_noise=0.2)))
     assert facts.scenario == "25 % of each class, 20 % wrong labels"
+    pooled = RunConfig(data=DataConfig(augmentation_pool=8))
+    assert data_facts(pooled, data()).scenario == "8 draws of each image's augmentation for all epochs"
+    given = data_facts(pooled, data(scenario=Scenario(fraction=25))).scenario
+    assert given == "25 % of each class, 8 draws of each image's augmentation for all epochs"
+    for unchanged in ("fresh", "all"):
+        assert data_facts(RunConfig(data=DataConfig(augmentation_pool=unchanged)), data()).scenario == ""
 
 
 @pytest.mark.parametrize(

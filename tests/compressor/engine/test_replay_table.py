@@ -10,9 +10,8 @@ from torch import Tensor
 from compressor.engine import replay_table
 from compressor.engine.replay_table import AnswerTable, Layout
 from compressor.errors import InputError, StorageError
-from compressor.storage import replaced_operations
+from compressor.storage import replaced_operations, sealed_files, write_sealed
 from compressor.storage.faults import FailingOperations
-from compressor.storage.sealed import sealed_files, write_sealed
 
 COUNT = 50
 
@@ -102,6 +101,19 @@ def test_a_damaged_file_is_left_out_and_its_rows_can_be_added_again(damage: str,
     assert sealed_files(tmp_path / "t") == files
 
 
+def test_a_file_that_the_disk_does_not_give_back_is_left_out_and_counted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> None:
+        raise StorageError(f"input/output error of the device while reading {path}")
+
+    table(tmp_path / "t").add(np.arange(7), values(np.arange(7)))
+    monkeypatch.setattr(replay_table, "open_sealed", refuse)
+    found = table(tmp_path / "t", writing=False)
+    found.refresh()
+    assert (len(found), found.damaged) == (0, 1)
+
+
 def test_files_of_other_answers_or_impossible_rows_are_left_out(tmp_path: Path) -> None:
     rows = torch.arange(2)
     two = {name: part.contiguous() for name, part in values(np.arange(2)).items()}
@@ -137,6 +149,22 @@ def test_rows_that_could_not_be_written_are_given_up_and_the_others_stay(tmp_pat
     else:
         raise AssertionError("no write ever succeeded")
     assert number > 4
+
+
+def test_a_file_that_is_not_read_back_as_it_was_written_is_the_disks_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut(folder: Path, tensors: dict[str, Tensor], *, what: str) -> Path:
+        path = write_sealed(folder, tensors, what=what)
+        path.write_bytes(path.read_bytes()[:-1])
+        return path
+
+    own = table(tmp_path / "t")
+    monkeypatch.setattr(replay_table, "write_sealed", cut)
+    own.add(np.arange(3), values(np.arange(3)))
+    with pytest.raises(StorageError, match="is not read back as it was written"):
+        own.flush()
+    assert len(own) == 0
 
 
 def test_other_answers_than_the_table_holds_are_refused(tmp_path: Path) -> None:
