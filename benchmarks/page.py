@@ -39,6 +39,10 @@ _TITLES = {
         "See [the augmentation pool](concepts/augmentation-pool.md): it changes what is learned, so its accuracy "
         "stands beside that of fresh draws.",
     ),
+    "pool-accuracy": (
+        "What the pool costs in accuracy",
+        "Top-1 on the embedded digits with fresh draws and with the pool, the same seeds; the difference is paired.",
+    ),
     "startup": (
         "How long the command line takes to say something",
         "`ratio` is a bare `import torch, timm` over the command.",

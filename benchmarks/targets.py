@@ -47,7 +47,13 @@ TARGETS = (
     Target(f"{_FOUR} in one loop: four runs of ours / the loop", "lanes", _FOUR, 1.35),
     Target(f"{_FOUR} in one loop: four official runs / the loop", "lanes", _FOUR, 2.4, key="official_ratio"),
     Target("eight single-view methods in one loop: eight runs / the loop", "lanes", "eight single-view methods", 2.1),
-    Target("sskd with a pool of 8, 48 epochs: official time / ours", "pool", f"sskd {_SSKD[0]} official", 4.0),
+    Target(
+        "sskd with a pool of 8, 48 epochs: official time / ours",
+        "pool",
+        f"sskd {_SSKD[0]}, pool 8, 48 epochs",
+        4.0,
+        key="official_ratio",
+    ),
     *(
         Target(
             f"sskd, {pair.replace(':', ' to ')}: data and losses, share of a step",
