@@ -150,6 +150,23 @@ def test_a_method_that_asks_for_everything_is_replayed_in_all_its_phases(monkeyp
     assert len(rows) == 2 * 4  # the samples of four views in two phases: the artefact was there already
 
 
+def test_answers_that_hold_more_serve_who_wants_less_and_who_wants_more_makes_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options = {"data__augmentation_pool": 1}
+    tiny_run("kd", out="less", **options)
+    assert [path.parent.name for path in files()] == ["logits"]
+    with counted(monkeypatch) as rows:
+        tiny_run("fitnet", out="more", **options)
+    assert rows == [50] * STEPS_PER_EPOCH
+    assert sorted(path.parent.name for path in files()) == ["logits", "logits+stages"]
+    shutil.rmtree(files()[0].parent)
+    with counted(monkeypatch) as rows:
+        tiny_run("kd", out="less-again", **options, seed=1)
+    assert rows == [50]
+    assert [path.parent.name for path in files()] == ["logits+stages"]
+
+
 def test_a_damaged_file_is_dropped_with_a_line_and_computed_anew() -> None:
     options = {"data__augmentation_pool": 2, **EPOCHS}
     usual, heard = tiny_run("kd", out="usual", **options), Recorder()

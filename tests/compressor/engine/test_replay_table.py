@@ -75,9 +75,13 @@ def test_a_reader_takes_in_what_was_written_since(tmp_path: Path) -> None:
     own.add(np.arange(10), values(np.arange(10)))
     other.refresh()
     assert len(other) == 7
+    other.add(np.arange(40, 42), values(np.arange(40, 42)))
     own.flush()
     other.refresh()
-    check(other, np.arange(10))
+    assert len(other) == 9  # what waits in memory comes first
+    other.flush()
+    other.refresh()
+    check(other, np.array([*range(10), 40, 41]))
 
 
 @pytest.mark.parametrize("damage", ["flipped", "cut", "gone"])
