@@ -86,13 +86,13 @@ class PhaseLoop:
                 return
         self._save()
 
-    def rehearse(self, steps: int) -> list[float]:
+    def rehearse(self, steps: int, epoch: int = 0) -> list[float]:
         """Do the first few steps of an epoch, saving and telling nothing; return the seconds that each took.
 
         The first one also warms up; where steps are recorded, so do the `WARM_UP` and `CHECKS` of `Repeated`.
         """
         taken: list[float] = []
-        for began in self.rehearsed(steps):
+        for began in self.rehearsed(steps, epoch):
             self.session.runtime.finish_queued()
             taken.append(time.monotonic() - began)
         return taken
@@ -116,16 +116,16 @@ class PhaseLoop:
         self.session.runtime.finish_queued()
         return (time.monotonic() - began) / steps
 
-    def rehearsed(self, steps: int) -> Iterator[float]:
+    def rehearsed(self, steps: int, epoch: int = 0) -> Iterator[float]:
         """Do the first few steps of an epoch; for each, once the device has been given it, give when it began."""
         for seat in self.seats:
             self._begin(seat)
-            seat.lane.rate.set_for(0)
-        batches = self.batching.epoch(0)[:steps]
-        images = self._images([part for batch in batches for part in self.batching.my_parts(batch)], 0)
+            seat.lane.rate.set_for(epoch)
+        batches = self.batching.epoch(epoch)[:steps]
+        images = self._images([part for batch in batches for part in self.batching.my_parts(batch)], epoch)
         for number, positions in enumerate(batches):
             began = time.monotonic()
-            self._step([next(images) for _ in range(self.batching.parts_each)], 0, number, len(positions))
+            self._step([next(images) for _ in range(self.batching.parts_each)], epoch, number, len(positions))
             yield began
 
     def _begin(self, seat: Seat) -> None:
