@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     device = torch.device(asked.device)
     most = limits(device)
     rate, launch = most.flops_per_second / 1e12, 1e6 * most.seconds_per_launch
-    print(f"{name_of(device)}: {rate:.1f} TFLOP/s, {launch:.1f} us a launch")
+    print(f"{name_of(device)}: {rate:.3g} TFLOP/s, {launch:.1f} us a launch")
     rows: list[Row] = []
     ratios: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:

@@ -106,7 +106,12 @@ class PhaseLoop:
 
         Args:
             warm_up: steps before those that count, >= 1; with `WARM_UP` and `CHECKS` of `Repeated` all are recorded.
+
+        Raises:
+            ValueError: an epoch has fewer steps than both together.
         """
+        if warm_up + steps > self.steps_per_epoch:
+            raise ValueError(f"an epoch has {self.steps_per_epoch} steps, {warm_up} + {steps} were asked for")
         began = 0.0
         for number, _ in enumerate(self.rehearsed(warm_up + steps)):
             if number == warm_up - 1:
