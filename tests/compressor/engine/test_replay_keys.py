@@ -15,6 +15,7 @@ from compressor.data.load import load_data
 from compressor.data.types import PLAIN, Augmentation, DataSet, ViewSlot
 from compressor.distiller import Rotations, Views
 from compressor.engine.interrupts import StopRequest
+from compressor.engine.inference import InferenceForm
 from compressor.engine.normalise import Normalisation
 from compressor.engine.replay_keys import (
     described,
@@ -81,6 +82,16 @@ def test_every_change_of_teacher_form_or_pictures_has_a_folder_of_its_own(data: 
     assert same[0] == same[1]
     keys = {name: key(session_of(data, **changes)) for name, changes in CHANGES.items()}
     assert len({*keys.values(), same[0]}) == len(CHANGES) + 1 == 15
+
+
+def test_a_folded_form_has_a_folder_of_its_own(data: DataSet) -> None:
+    plain, folded = session_of(data), session_of(data)
+    assert plain.teacher is not None
+    net = plain.teacher.tapped.net
+    form = InferenceForm(net, nn.Sequential(nn.Flatten(), nn.Identity(), nn.Linear(192, 10))).eval()
+    assert key(replace(folded, teacher=replace(plain.teacher, tapped=form))) != key(plain)
+    same = InferenceForm(net, net).eval()
+    assert key(replace(folded, teacher=replace(plain.teacher, tapped=same))) == key(plain)
 
 
 @pytest.mark.parametrize(
