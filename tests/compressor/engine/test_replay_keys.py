@@ -14,8 +14,8 @@ from compressor.config.settings import RuntimeConfig
 from compressor.data.load import load_data
 from compressor.data.types import PLAIN, Augmentation, DataSet, ViewSlot
 from compressor.distiller import Rotations, Views
-from compressor.engine.interrupts import StopRequest
 from compressor.engine.inference import InferenceForm
+from compressor.engine.interrupts import StopRequest
 from compressor.engine.normalise import Normalisation
 from compressor.engine.replay_keys import (
     described,
