@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from compressor.comparison.columns import (
     Cell,
@@ -180,7 +181,7 @@ def _notes(rows: Sequence[Row], cells: Sequence[CellRecord]) -> list[str]:
         latency = results[0]["student"]["latency_ms"] or {}
         images, data = results[0]["metrics"].get("images"), results[0].get("data", {})
         if images:
-            notes.append(f"{images:,} test images of {data.get('name', 'the data')}, looked at once, after training.")
+            notes.append(f"{images:,} test images of {data.get('name', 'the data')}, {_looked(results)}.")
         if latency.get("runs"):
             threads = int(latency.get("threads", 1))
             notes.append(
@@ -190,6 +191,12 @@ def _notes(rows: Sequence[Row], cells: Sequence[CellRecord]) -> list[str]:
         if not data.get("val"):
             notes.append("No images were held out: no best epoch was looked for and no temperature was fitted.")
     return notes
+
+
+def _looked(results: Sequence[Mapping[str, Any]]) -> str:
+    if not any("paper_rule_top1" in result["metrics"] for result in results):
+        return "looked at once, after training"
+    return "looked at after epochs too, for the best look to be written down; nothing was chosen by it"
 
 
 def _worst(seen: Mapping[str, Seen], methods: Sequence[str]) -> list[tuple[str, list[Thumbnail]]]:

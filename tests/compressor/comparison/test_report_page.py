@@ -14,6 +14,7 @@ from made_up_runs import made_up_cells
 from compressor.comparison import files
 from compressor.comparison.report import page as report_page
 from compressor.comparison.report.page import LARGEST, write_report
+from compressor.comparison.report.sections import make_sections
 from compressor.comparison.table import AVERAGE, CellRecord, make_rows
 from compressor.comparison.verdict import sentence
 
@@ -190,3 +191,16 @@ def test_nothing_finished_is_a_page_too(tmp_path: Path) -> None:
     text = write_report(tmp_path, rows, cells, verdict=sentence(rows, "scratch"), baseline="scratch").read_text()
     assert "No method finished beside the baseline." in text
     assert text.count("it fell") == 2
+
+
+def test_page_says_whether_the_test_images_were_looked_at_more_than_once(tmp_path: Path) -> None:
+    cells = made_up_cells(tmp_path, {"scratch": [0.7, 0.72], "kd": [0.75, 0.76]})
+    [once] = make_sections(make_rows(cells, "scratch"), cells, "scratch")
+    assert any(note.endswith("looked at once, after training.") for note in once.notes)
+    for cell in cells:
+        assert cell.result is not None
+        cell.result["metrics"]["paper_rule_top1"] = 80.0
+    [often] = make_sections(make_rows(cells, "scratch"), cells, "scratch")
+    assert not any("looked at once" in note for note in often.notes)
+    assert any("nothing was chosen by it" in note for note in often.notes)
+    assert "best on test" in [column.title for column in often.accuracy.columns]
