@@ -19,23 +19,26 @@ GROUPS = {
     "eight single-view methods": ("kd", "fitnet", "at", "sp", "rkd", "pkt", "dkd", "dist"),
     "kd, three first weights": ("kd", "kd", "kd"),
 }
+SMALL = "scratch,kd,crd,sskd"
+"""The methods of the ledger's study on CIFAR-100, measured on its pair."""
+SMALL_PAIR = "resnet20:resnet8"
 OFFICIAL = "kd,fitnet,crd,sskd"
 """The group that the authors' own code is measured beside."""
 
 
-def measure(name: str, methods: Sequence[str], rounds: int, clones: Mapping[str, Path]) -> Row:
+def measure(name: str, methods: Sequence[str], rounds: int, clones: Mapping[str, Path], *, pair: str = PAIR) -> Row:
     """Let the loop and the single runs step in turn; the median over the rounds of each."""
     different = list(dict.fromkeys(methods))
     with ExitStack() as stack:
-        alone = {method: stack.enter_context(Worker("benchmarks.our_steps", method, PAIR)) for method in different}
+        alone = {method: stack.enter_context(Worker("benchmarks.our_steps", method, pair)) for method in different}
         theirs = {
             method: stack.enter_context(
-                Worker("benchmarks.official_steps", THEIR_WORD.get(method, method), PAIR, str(clones[method]))
+                Worker("benchmarks.official_steps", THEIR_WORD.get(method, method), pair, str(clones[method]))
             )
             for method in different
             if method in clones and name == OFFICIAL
         }
-        together = stack.enter_context(Worker("benchmarks.our_steps", "+".join(methods), PAIR))
+        together = stack.enter_context(Worker("benchmarks.our_steps", "+".join(methods), pair))
         times: list[tuple[float, float, float]] = []
         for number in range(rounds + 1):
             single = {method: worker.step() for method, worker in alone.items()}
@@ -45,7 +48,7 @@ def measure(name: str, methods: Sequence[str], rounds: int, clones: Mapping[str,
                 times.append((sum(single[method] for method in methods), loop, official))
     ratios = [separate / loop for separate, loop, _ in times]
     return {
-        "case": name,
+        "case": name if pair == PAIR else f"{name}, {pair}",
         "separate_s": median(separate for separate, _, _ in times),
         "loop_s": median(loop for _, loop, _ in times),
         "ratio": median(ratios),
@@ -69,6 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         clones = {method: asked.repdistiller.resolve() for method in ("kd", "fitnet", "crd")}
         clones["sskd"] = asked.sskd.resolve()
     rows = [measure(name, methods, asked.rounds, clones) for name, methods in GROUPS.items() if asked.only in name]
+    if asked.only in f"{SMALL}, {SMALL_PAIR}":
+        rows.append(measure(SMALL, SMALL.split(","), asked.rounds, {}, pair=SMALL_PAIR))
     write("lanes", rows, asked.json, ratios={str(row["case"]): float(row["ratio"]) for row in rows})
 
 

@@ -113,7 +113,7 @@ def accuracy_columns(rows: Sequence[Row], baseline: str) -> list[Column]:
         ),
         Column(
             "seeds needed",
-            "Seeds that would find a difference of this size and spread in 80 of 100 comparisons.",
+            "Seeds that would find a difference of this size and spread in 80 of 100 such comparisons.",
             lambda row: number(row, "seeds_needed", "d"),
         ),
     ]

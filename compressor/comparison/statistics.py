@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from scipy import stats
 
-from compressor.comparison.power import seeds_for
+from compressor.comparison.power import LEVEL, seeds_for
 
 CONFIDENCE = 0.95
 
@@ -72,7 +72,8 @@ def _differences(unrounded: Mapping[str, Sequence[float]]) -> dict[str, Differen
     # Shares of whole images: beyond nine digits there is only noise, which would pass for a spread.
     paired = {name: [round(value, 9) for value in pairs] for name, pairs in unrounded.items()}
     corrected = holm({name: _p_value(pairs) for name, pairs in paired.items() if len(pairs) >= 3})
-    return {name: _difference(pairs, corrected.get(name)) for name, pairs in paired.items() if pairs}
+    level = LEVEL / max(1, len(corrected))
+    return {name: _difference(pairs, corrected.get(name), level) for name, pairs in paired.items() if pairs}
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
@@ -121,7 +122,7 @@ def _p_value(pairs: Sequence[float]) -> float:
     return float(stats.ttest_1samp(pairs, 0.0).pvalue)
 
 
-def _difference(pairs: Sequence[float], p_value: float | None) -> Difference:
+def _difference(pairs: Sequence[float], p_value: float | None, level: float) -> Difference:
     summary = summarise(pairs)
     if summary.count == 1:
         verdict = "one seed, no claim"
@@ -132,7 +133,7 @@ def _difference(pairs: Sequence[float], p_value: float | None) -> Difference:
     else:
         verdict = "not separated"
     undecided = verdict in ("not separated", "interval only") and summary.deviation is not None
-    needed = seeds_for(summary.mean, summary.deviation or 0.0) if undecided else None
+    needed = seeds_for(summary.mean, summary.deviation or 0.0, level=level) if undecided else None
     return Difference(
         mean=summary.mean,
         interval=interval(pairs),

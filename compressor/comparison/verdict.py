@@ -40,7 +40,7 @@ def _of_pair(rows: Sequence[Row], baseline: str) -> str:
         return ahead + "."
     gap = f"{best.difference:+.1f} against {baseline}{_span(best.interval)}"
     tail = _WORDS.get(best.verdict, _undecided(best))
-    if best.seeds_needed is not None:
+    if best.seeds_needed is not None and best.seeds_needed > best.n:
         tail += f" (about {best.seeds_needed} seeds would)"
     return f"{ahead}, {gap}, {tail}{_equal(best)}."
 

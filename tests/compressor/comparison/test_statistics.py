@@ -150,6 +150,14 @@ def test_seeds_needed_are_those_of_the_power_calculation() -> None:
     assert got.seeds_needed == math.ceil(TTestPower().solve_power(got.mean / deviation, power=0.8, alpha=0.05))
 
 
+def test_among_several_methods_more_seeds_are_needed() -> None:
+    gaps, base = [0.4, 1.4, -0.5, 0.9], by_seed(*[70.0] * 4)
+    others = {name: by_seed(*[70.0 + sign for sign in (0.1, -0.1, 0.2, -0.2)]) for name in ("n", "o")}
+    got = differences({"m": {seed: 70.0 + gap for seed, gap in enumerate(gaps)}, **others}, base)["m"]
+    effect = got.mean / (got.deviation or 0.0)
+    assert got.seeds_needed == math.ceil(TTestPower().solve_power(effect, power=0.8, alpha=0.05 / 3))
+
+
 def test_every_two_methods_are_compared_and_corrected_for_their_number() -> None:
     scores = {
         "a": by_seed(72.0, 72.5, 71.5, 71.9),
