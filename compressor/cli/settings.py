@@ -42,7 +42,8 @@ class Given:
         environ = os.environ if environ is None else environ
         layers = [*self._files(environ), *self._environment(environ), *self._command_line()]
         layers += [Layer("the comparison", overrides)] if overrides else []
-        return resolve(layers, recipe=self.recipe or environ.get("COMPRESS_RECIPE") or None)
+        fallback = environ.get("COMPRESS_RECIPE") or None
+        return resolve(layers, recipe=fallback if self.recipe is None else self.recipe)
 
     def _files(self, environ: Mapping[str, str]) -> "list[Layer]":
         from compressor.config.layers import read_file

@@ -38,6 +38,12 @@ def test_a_recipe_is_weaker_than_anything_the_user_writes() -> None:
     assert _given({"COMPRESS_EPOCHS": "3"}).origins[key] == "COMPRESS_EPOCHS"
 
 
+def test_an_empty_recipe_is_unknown_when_typed_and_none_in_the_environment() -> None:
+    with pytest.raises(UsageError, match="no recipe named ''"):
+        _given(recipe="")
+    assert _given({"COMPRESS_RECIPE": ""}).config == _given().config
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [

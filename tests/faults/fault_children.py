@@ -1,7 +1,6 @@
 """What the children of the fork server do: a command of ours, with a disk, a clock or a listener that plays tricks."""
 
 import fcntl
-import io
 import os
 import termios
 import time
@@ -13,10 +12,10 @@ from typing import Any
 
 import fault_server
 from fault_disks import disk_of
-from matplotlib.figure import Figure
 from typer.main import get_command
 
 import compressor.cli.main
+import compressor.comparison.report.page
 import compressor.engine.finish
 import compressor.engine.runs
 import compressor.engine.teachers
@@ -38,13 +37,13 @@ from compressor.storage import replaced_operations
 from compressor.weights import state_sha256
 
 SAVE_EVERY = 4
-_DRAWING = '<svg xmlns="http://www.w3.org/2000/svg" width="1pt" height="1pt" viewBox="0 0 1 1" />'
 _parser: list[Any] = []
 
 
 def warm() -> None:
     """Do once, before any child is forked, what every command does first; nothing is computed that needs a gradient."""
     _parser.append(get_command(application()))
+    compressor.comparison.report.page._environment().get_template("report.html.j2")  # compiled once
     for group in (registry.METHODS, registry.ARCHITECTURES):
         registry.names(group)
     config = resolve([Layer("test", {"teacher.name": "resnet8", "student.name": "resnet8"})]).config
@@ -65,7 +64,7 @@ def compress(
     """
     hurry(save_every)
     compressor.cli.main._command = lambda: _parser[0]
-    Figure.savefig = _draw_nothing  # type: ignore[method-assign]  # the pages of reports are tested elsewhere
+    compressor.comparison.report.page.make_sections = lambda *_args: []  # drawings are tested elsewhere
     Seat.tell = _telling(Seat.tell)  # type: ignore[method-assign]  # what happens to a lane passes here
     Finisher.finish = _finishing(Finisher.finish)  # type: ignore[method-assign]
     if steps:
@@ -119,10 +118,6 @@ def hurry(save_every: int = SAVE_EVERY) -> None:
     compressor.publishing.republish.check_in_fresh_process = lambda *_args, **_more: 0.0
     compressor.engine.finish.latencies = partial(latencies, warm_up=0, runs=2)
     Pace.saving_is_due = lambda pace, _every, *, end_of_epoch: pace.steps % save_every == 0  # type: ignore[method-assign]
-
-
-def _draw_nothing(_figure: Figure, file: io.StringIO, **_more: Any) -> None:
-    file.write(_DRAWING)
 
 
 def _telling(tell: Any) -> Any:

@@ -48,18 +48,18 @@ class Child:
         file = self.place / "output.txt"
         return file.read_text(errors="replace") if file.is_file() else ""
 
-    def wait(self, seconds: float = 60.0) -> int:
+    def wait(self, seconds: float = 300.0) -> int:
         """Return the exit status, negative for the signal that ended it."""
         self._server.until(lambda: self.status is not None, seconds, self)
         assert self.status is not None
         return self.status
 
-    def hear(self, words: str, seconds: float = 60.0) -> bool:
+    def hear(self, words: str, seconds: float = 300.0) -> bool:
         """Wait until it has said ``words``, or has ended; tells whether it said so."""
         self._server.until(lambda: words in self.said or self.status is not None, seconds, self)
         return words in self.said
 
-    def talk(self, seconds: float = 60.0) -> Iterator[str]:
+    def talk(self, seconds: float = 300.0) -> Iterator[str]:
         """Yield what it says, one by one, until it ends."""
         for number in itertools.count():
             self._server.until(partial(self._further, number), seconds, self)
@@ -96,7 +96,7 @@ class Child:
 
     def signal(self, number: int = signal.SIGKILL, *, group: bool = True) -> None:
         """Send a signal to its process group, or to it alone; it may have ended by itself."""
-        self._server.until(lambda: self.pid != 0, 60.0, self)
+        self._server.until(lambda: self.pid != 0, 300.0, self)
         with suppress(ProcessLookupError):
             (os.killpg if group else os.kill)(self.pid, number)
 
@@ -122,7 +122,7 @@ class Server:
         self._ready = False
         self._children: dict[str, Child] = {}
         self._numbers = itertools.count(1)
-        self.until(lambda: self._ready, 180.0)
+        self.until(lambda: self._ready, 600.0)
 
     def start(
         self,
@@ -161,7 +161,7 @@ class Server:
         place: Path,
         environ: Mapping[str, str | None] | None = None,
         *,
-        patience: float = 120.0,
+        patience: float = 300.0,
         **given: Any,
     ) -> Child:
         """Start a child and wait for its end, no longer than ``patience`` seconds."""

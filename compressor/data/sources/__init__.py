@@ -3,6 +3,7 @@
 Each file is imported when a source of its kind is asked for: torchvision alone takes seconds.
 """
 
+import errno
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -36,11 +37,20 @@ def read_source(source: str | tuple[Any, ...], directory: str | None) -> tuple[s
         raw = _read("hfds", rest, directory)
     elif path.suffix == ".npz":
         raw = _read("npz", path)
-    elif path.is_dir():
+    elif _is_folder(path):
         raw = _read("folder", path)
     else:
         raise _unknown(source)
     return source, raw
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError as cause:
+        if cause.errno == errno.ENAMETOOLONG:  # no file system can hold it
+            return False
+        raise
 
 
 def _read(kind: str, *arguments: object) -> RawData:

@@ -172,6 +172,7 @@ def test_values_out_of_range_are_refused(choice: dict[str, object], message: str
     [
         ("digit", InputError, "no data source, folder or file 'digit'", "did you mean digits?"),
         ("./nowhere", InputError, "no data source, folder or file './nowhere'", "compress list data"),
+        ("x" * 5000, InputError, "no data source, folder or file 'xxx", "compress list data"),
         ("torch", UsageError, "only the kind of a source", "torch/cifar100"),
         ("hfds/", UsageError, "only the kind of a source", "hfds/ORG/NAME"),
     ],
