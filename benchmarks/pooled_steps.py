@@ -27,7 +27,7 @@ def pooled_steps(pair: str, folder: Path, *, pool: int, full: bool) -> Step:
     settings = {"data.augmentation_pool": pool}
     loop = loop_of(["sskd"], pair, folder, images=BATCHES * BATCH, settings=settings)
     loop.session = replace(loop.session, replay=Replay(loop.session.runtime))
-    loop.answers = Answers(loop.session, loop.plan, loop.split, BATCH)
+    loop.answers = Answers(loop.session, loop.plan, loop.split, BATCH, warn=print)
     loop.answers.prepare(2 * pool)
     epochs = count()
     if full:

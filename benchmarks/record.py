@@ -21,10 +21,11 @@ def write(name: str, rows: Sequence[Row], file: Path | None, *, ratios: Mapping[
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Return rows of the same keys in aligned columns."""
+    """Return rows in aligned columns; a row that lacks a key has nothing there."""
     if not rows:
         return "nothing was measured"
-    lines = [list(rows[0]), *([_shown(value) for value in row.values()] for row in rows)]
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    lines = [keys, *([_shown(row.get(key, "")) for key in keys] for row in rows)]
     wide = [max(len(line[place]) for line in lines) for place in range(len(lines[0]))]
     return "\n".join("  ".join(f"{cell:{wide[n]}}" for n, cell in enumerate(line)).rstrip() for line in lines)
 
