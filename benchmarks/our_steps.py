@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.workers import Step, serve
+from benchmarks.workers import serve
 
 if TYPE_CHECKING:
     from compressor.engine.trainer import PhaseLoop
@@ -23,12 +23,6 @@ def random_images(folder: Path, *, images: int, size: int, classes: int) -> Path
     few = max(classes, 64)
     np.savez(path, x_train=pixels, y_train=labels, x_test=pixels[:few], y_test=labels[:few])
     return path
-
-
-def steps_of(methods: list[str], pair: str, folder: Path, **more: Any) -> Step:
-    """Set up one loop, see `loop_of`, and return its step."""
-    loop = loop_of(methods, pair, folder, **more)
-    return lambda: loop.rehearse(1)[0]
 
 
 def loop_of(

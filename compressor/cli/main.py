@@ -18,6 +18,7 @@ from compressor.cli.manner import read_manner
 from compressor.cli.options import variable
 from compressor.cli.output import Output, silence
 from compressor.cli.versions import versions
+from compressor.ranks import is_main_process
 
 COMMANDS = (
     "distill",
@@ -136,7 +137,7 @@ def _without_command(context: typer.Context, version: bool) -> None:
 
 def _output(arguments: Sequence[str]) -> Output:
     manner = read_manner(arguments, os.environ)
-    if os.environ.get("RANK", "0") == "0":
+    if is_main_process():
         return Output(manner)
     # One voice for many processes: the others tell their errors and nothing else.
     return Output(replace(manner, quiet=True, json=False), stdout=io.StringIO())

@@ -18,9 +18,9 @@ from compressor.config.settings import BASELINE, RunConfig
 from compressor.engine.inputs import Objects
 from compressor.engine.jobs import Outcome
 from compressor.engine.names import safe
-from compressor.engine.runtime import is_main_process
 from compressor.errors import UsageError
 from compressor.events import Listener, silent
+from compressor.ranks import is_main_process
 from compressor.storage import ensure_folder, preflight, write_json
 
 __all__ = ["Comparison", "ConfigFor", "compare", "compare_runs"]

@@ -11,8 +11,8 @@ from compressor.comparison.report.sweep import points_of, write_sweep
 from compressor.config.settings import BASELINE, RunConfig
 from compressor.engine.inputs import Objects
 from compressor.engine.names import safe
-from compressor.engine.runtime import is_main_process
 from compressor.events import Fact, Listener, silent
+from compressor.ranks import is_main_process
 from compressor.storage import ensure_folder, preflight
 
 _AXES = {

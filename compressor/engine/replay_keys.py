@@ -12,10 +12,9 @@ from torch import nn
 
 from compressor.data.scenarios import Scenario
 from compressor.data.types import Split, ViewSlot
-from compressor.engine.inference import InferenceForm
 from compressor.engine.names import safe
 from compressor.engine.session import Session, Teacher
-from compressor.models.taps import TappedModel, Wanted
+from compressor.models.taps import Wanted
 
 _FORMAT = 1
 _PARTS = ("embedding", "stages", "preacts")
@@ -31,7 +30,7 @@ def described(session: Session, teacher: Teacher, split: Split) -> dict[str, Any
         "normalisation": [list(teacher.normalisation.mean), list(teacher.normalisation.std)],
         "normalised": teacher.normalisation.identity,
         "form": {
-            "network": _form(teacher.tapped),
+            "network": _form(teacher.tapped.form),
             "precision": runtime.precision,
             "device": runtime.device.type,
             "plain": runtime.plain,
@@ -89,9 +88,8 @@ def expected_new(images: int, each: int, epochs: int, known: int, *, pool: bool)
     return round(hit * max(0, images * each - known))
 
 
-def _form(tapped: TappedModel) -> str:
+def _form(net: nn.Module) -> str:
     """Hash the modules that run and the types of their numbers: folded layers answer with other last bits."""
-    net: nn.Module = tapped.form if isinstance(tapped, InferenceForm) else tapped.net
     lines = [f"{name} {type(module).__module__}.{type(module).__qualname__}" for name, module in net.named_modules()]
     lines += [f"{name} {value.dtype}" for name, value in net.state_dict().items()]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

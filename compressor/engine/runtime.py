@@ -1,6 +1,5 @@
 """Devices, precision and processes. The only file that imports accelerate."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -155,11 +154,6 @@ class Runtime:
             raise UsageError(f"no device {name!r} on this machine", hint=f"--device: {there}")
         if kind == "cuda" and ":" in name and int(name.partition(":")[2]) >= torch.cuda.device_count():
             raise UsageError(f"no device {name!r}: this machine has {torch.cuda.device_count()}")
-
-
-def is_main_process() -> bool:
-    """Say whether this is the process that writes files and speaks, also before or after anything was trained."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def _own_buffers() -> DistributedDataParallelKwargs:

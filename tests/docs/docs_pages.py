@@ -1,7 +1,9 @@
 """The pages of the site and what stands in their code blocks."""
 
+import importlib.util
 import re
 from pathlib import Path
+from types import ModuleType
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -18,3 +20,13 @@ def blocks(page: str, language: str = "", title: str | None = None) -> list[str]
 def written_pages() -> list[Path]:
     """Return every page that a person wrote."""
     return sorted(path for path in DOCS.rglob("*.md") if path.name != "cli.md")
+
+
+def script(name: str) -> ModuleType:
+    """Import a script that lies in ``docs/``, by its name without ending."""
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,16 +1,14 @@
 """Every command line in the documentation is one that the application understands."""
 
-import importlib.util
 import re
 import shlex
 from itertools import pairwise
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import typer
-from docs_pages import DOCS, ROOT, written_pages
+from docs_pages import DOCS, ROOT, script, written_pages
 
 from compressor import errors
 from compressor.cli.main import application
@@ -80,17 +78,8 @@ def test_the_pages_hold_many_commands() -> None:
     )
 
 
-def generator() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("generate_cli", DOCS / "generate_cli.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_the_generated_page_is_current() -> None:
-    assert (DOCS / "reference" / "cli.md").read_text(encoding="utf-8") == generator().page(), (
+    assert (DOCS / "reference" / "cli.md").read_text(encoding="utf-8") == script("generate_cli").page(), (
         "python docs/generate_cli.py"
     )
 

@@ -1,6 +1,5 @@
 """The page of published and measured numbers is what the tables and records of the packages say."""
 
-import importlib.util
 import json
 import re
 from dataclasses import replace
@@ -8,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from docs_pages import DOCS
+from docs_pages import DOCS, script
 
 from compressor.comparison.ledger.published import find_table
 from compressor.comparison.ledger.records import Record, Summary, find_record, hash_of
@@ -18,12 +17,7 @@ ESTIMATES = json.loads((DOCS / "ledger_estimates.json").read_text(encoding="utf-
 
 
 def generator() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("generate_ledger", DOCS / "generate_ledger.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("generate_ledger")
 
 
 def record_of_a_cell(*, method: str = "sskd", summary: Summary, **settings: Any) -> Record:
@@ -89,7 +83,10 @@ def test_one_seed_makes_no_claim_on_the_page() -> None:
 def test_the_best_epoch_on_test_images_has_a_column_of_its_own() -> None:
     record = record_of_a_cell(summary=Summary(n=1, mean=78.2))
     seeds = (replace(record.seeds[0], paper_rule_top1=78.9),)
-    assert cells(generator().page([replace(record, seeds=seeds)]), "SSKD")[3:5] == ["78.20 (n = 1, no claim)", "78.90"]
+    assert cells(generator().page([replace(record, seeds=seeds)]), "SSKD")[3:5] == [
+        "78.20 (n = 1, no claim)",
+        "78.90",
+    ]
 
 
 def test_another_precision_is_said_beside_the_number() -> None:
