@@ -14,7 +14,7 @@ from compressor.config.settings import BASELINE, RunConfig
 from compressor.engine.evaluate import latencies, predict
 from compressor.engine.history import read_run
 from compressor.engine.inputs import Objects, load, object_names
-from compressor.engine.networks import data_normalisation
+from compressor.engine.networks import normalisation_of
 from compressor.engine.normalise import Normalisation
 from compressor.engine.results import RunResult
 from compressor.engine.runs import distill as distill_run
@@ -188,7 +188,7 @@ def evaluate(
 
 
 def _trained(model: str, weights: str | None, data: Any) -> tuple[nn.Module, Normalisation]:
-    from compressor.engine.teachers import check_classes
+    from compressor.engine.teachers import check_classes, label_names
     from compressor.weights import load_weights
 
     name = resolve_name(f"run:{model}" if Path(model).is_dir() else model)
@@ -201,10 +201,8 @@ def _trained(model: str, weights: str | None, data: Any) -> tuple[nn.Module, Nor
         load_weights(net, Path(str(weights)))
     elif not pretrained:
         raise InputError(f"{model} names an untrained network", hint="give --weights FILE, or a run's folder")
-    settings = getattr(net, "pretrained_cfg", None) or {}
-    names = settings.get("label_names")
-    check_classes(tuple(names) if names else None, data, model)
-    return net, Normalisation.of_network(net) or data_normalisation(data)
+    check_classes(label_names(net), data, model)
+    return net, normalisation_of(net, data)
 
 
 def _call(name: str, **given: Any) -> str:

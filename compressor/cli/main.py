@@ -1,4 +1,4 @@
-"""The entry point ``compress``: parses, runs one command, turns whatever goes wrong into two lines and an exit code."""
+"""What ``compress`` does: parses, runs one command, turns whatever goes wrong into two lines and an exit code."""
 
 import io
 import os
@@ -44,11 +44,6 @@ _EXAMPLES = """compress distill
 compress distill -m kd -t resnet32x4 -s resnet8x4 -d digits --epochs 5
 compress compare --methods kd,sskd --seeds 3
 compress list methods"""
-
-
-def run() -> None:
-    """Run the command line of this process and leave with its exit code."""
-    sys.exit(main(sys.argv[1:]))
 
 
 def main(arguments: Sequence[str], output: Output | None = None) -> int:

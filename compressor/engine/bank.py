@@ -220,7 +220,7 @@ def teacher_lane(config: RunConfig, session: Session) -> Lane:
     built = build_teacher(replace(config, teacher=replace(config.teacher, weights=None)), session.data)
     net = built.module.to(session.runtime.device)
     if not session.runtime.plain:
-        arrange(net, session.runtime.device)
+        arrange(net)
     method, settings = prepared(run.method)
     spec = spec_of(TappedModel(net, owner="student"), built.name.display, session.data, Wanted())
     pair = Pair(

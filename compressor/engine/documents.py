@@ -42,6 +42,7 @@ RUN: Shape = {
     "teacher_sha256?": str,
     "began?": str,
     "host?": str,
+    "environment?": dict,
 }
 
 

@@ -79,8 +79,8 @@ def inference_form(
     """
     if runtime.plain:
         return TappedModel(net, owner="teacher").eval()
-    arrange(net, runtime.device, frozen=True)
-    form = arrange(_folded(net, _noise(normalisation, image_size), listener), runtime.device, frozen=True)
+    arrange(net)
+    form = arrange(_folded(net, _noise(normalisation, image_size), listener))
     sliced = runtime.device.type == "cpu" and not keeps_freed_memory()
     return InferenceForm(net, form, rows=ROWS if sliced else None).eval()
 

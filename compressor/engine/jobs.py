@@ -148,7 +148,7 @@ def take_seat(job: Job, session: Session, command: str) -> None:
     if not session.runtime.plain:
         for each in (net, None if ready.own_teacher is None else ready.own_teacher.built.module):
             if each is not None:
-                arrange(each, session.runtime.device)
+                arrange(each)
     lane = Lane(
         name=job.cell.name,
         student=TappedModel(net, owner="student"),

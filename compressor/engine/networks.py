@@ -40,7 +40,7 @@ def build_student(config: StudentConfig, data: DataSet, seed: int, given: nn.Mod
     if given is not None:
         name = resolve_name(f"python:{type(given).__name__}")
         built = BuiltModel(module=given, name=name)
-        return Student(built, Normalisation.of_network(given) or data_normalisation(data))
+        return Student(built, normalisation_of(given, data))
     pretrained = config.init == "pretrained"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "student"))
@@ -51,7 +51,7 @@ def build_student(config: StudentConfig, data: DataSet, seed: int, given: nn.Mod
             pretrained=pretrained,
         )
     if pretrained:
-        return Student(built, Normalisation.of_network(built.module) or data_normalisation(data))
+        return Student(built, normalisation_of(built.module, data))
     if config.init != "scratch":
         load_weights(built.module, Path(config.init))
     return Student(built, data_normalisation(data))
@@ -78,6 +78,11 @@ def build_own_teacher(config: TeacherConfig, data: DataSet, seed: int) -> OwnTea
         return OwnTeacher(built=built, tapped=tapped, normalisation=data_normalisation(data), fresh=fresh)
 
     return fresh(seed)
+
+
+def normalisation_of(net: nn.Module, data: DataSet) -> Normalisation:
+    """Return what a network's own settings say of its images, else the data's; InputError as `Normalisation.told`."""
+    return Normalisation.of_network(net, data.image_size[0]) or data_normalisation(data)
 
 
 def data_normalisation(data: DataSet) -> Normalisation:

@@ -12,8 +12,7 @@ from compressor.config.settings import RunConfig
 from compressor.data.load import load_data
 from compressor.data.types import Augmentation, DataSet
 from compressor.engine.inputs import loader_workers
-from compressor.engine.networks import data_normalisation
-from compressor.engine.normalise import Normalisation
+from compressor.engine.networks import normalisation_of
 from compressor.engine.probe_training import ProbeSettings, ProbeTraining, Trunk, top1_of
 from compressor.engine.runtime import Runtime
 from compressor.errors import InputError
@@ -45,7 +44,7 @@ def probe(
     runtime = Runtime(config.runtime)
     net = _trained(model)
     data = _load(config, settings, net, runtime)
-    normalisation = Normalisation.of_network(net) or data_normalisation(data)
+    normalisation = normalisation_of(net, data)
     trunk = Trunk(net, normalisation, runtime.device)
     test = trunk.embed_split(data.test)
     width = test.embeddings.shape[1]

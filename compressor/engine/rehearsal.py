@@ -162,7 +162,7 @@ def _lane(job: Job, session: Session) -> Lane:
     config, runtime = job.cell.config, session.runtime
     net: nn.Module = job.ready.student.built.module.to(runtime.device)
     if not runtime.plain:
-        arrange(net, runtime.device)
+        arrange(net)
     return Lane(
         name=job.cell.name,
         student=TappedModel(net, owner="student"),

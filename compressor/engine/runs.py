@@ -17,8 +17,7 @@ from compressor.engine.inputs import Objects, augmentation_of, load
 from compressor.engine.interrupts import StopRequest
 from compressor.engine.jobs import Cell, Job, Outcome, prepare, take_seat
 from compressor.engine.methods import prepared
-from compressor.engine.networks import data_normalisation
-from compressor.engine.normalise import Normalisation
+from compressor.engine.networks import normalisation_of
 from compressor.engine.phases import train
 from compressor.engine.precision import slow_on_cpu
 from compressor.engine.replay import Replay
@@ -202,7 +201,7 @@ class _Group:
     def _teacher(self, built: BuiltModel | None, session: Session) -> Teacher | None:
         given: nn.Module | None = self.objects.teacher
         if given is not None and any(job.taught for job in self.jobs):
-            normalisation = Normalisation.of_network(given) or data_normalisation(session.data)
+            normalisation = normalisation_of(given, session.data)
             teacher = freeze(given, type(given).__name__, normalisation, "given", session)
         elif built is not None:
             teacher = ready_teacher(self.config, built, session)

@@ -10,7 +10,7 @@ from compressor.engine.bank import read_record, supply
 from compressor.engine.evaluate import Predictions, predict
 from compressor.engine.inference import inference_form
 from compressor.engine.layout import arrange
-from compressor.engine.networks import data_normalisation
+from compressor.engine.networks import normalisation_of
 from compressor.engine.normalise import Normalisation
 from compressor.engine.session import Session, Teacher
 from compressor.errors import InputError
@@ -34,11 +34,11 @@ def ready_teacher(config: RunConfig, built: BuiltModel, session: Session) -> Tea
             better than 1.5 times chance. Stopped: while the bank trained it; the same command goes on.
     """
     data, name = session.data, built.name.display
-    normalisation = Normalisation.of_network(built.module) or data_normalisation(data)
+    normalisation = normalisation_of(built.module, data)
     weights = config.teacher.weights
     if weights == "pretrained" or built.name.kind in ("remote", "run"):
         origin = "pretrained" if weights == "pretrained" else built.name.given
-        check_classes(_label_names(built.module), data, built.name.given)
+        check_classes(label_names(built.module), data, built.name.given)
     elif weights is not None:
         path = Path(weights.removeprefix("run:"))
         normalisation = _from_path(built.module, path, data) or normalisation
@@ -59,7 +59,7 @@ def freeze(net: nn.Module, name: str, normalisation: Normalisation, origin: str,
     """
     net.to(session.runtime.device).eval().requires_grad_(False)
     if not session.runtime.plain:
-        arrange(net, session.runtime.device, frozen=True)
+        arrange(net)
     seen = score(net, name, normalisation, session.data)
     return Teacher(
         name=name,
@@ -128,10 +128,16 @@ def _from_path(net: nn.Module, path: Path, data: DataSet) -> Normalisation | Non
     saved = read_folder(path)
     check_classes(saved.label_names, data, str(path))
     load_into(net, read_weights_of(saved.folder), str(path))
-    return None if saved.mean is None or saved.std is None else Normalisation(saved.mean, saved.std)
+    told = saved.mean is not None and saved.std is not None
+    return Normalisation.told(saved.mean, saved.std, data.image_size[0]) if told else None
 
 
-def _label_names(net: nn.Module) -> tuple[str, ...] | None:
+def label_names(net: nn.Module) -> tuple[str, ...] | None:
+    """Return the class names that came with a network's weights, None where none did; InputError for what are none."""
     settings = getattr(net, "pretrained_cfg", None)
     names = settings.get("label_names") if isinstance(settings, dict) else None
-    return tuple(names) if names else None
+    if not names:
+        return None
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"the weights come with label_names {str(names)!r:.60}, which are no list of names")
+    return tuple(names)

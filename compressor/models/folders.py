@@ -5,6 +5,7 @@ out. Here the description is data, the weights are safetensors, and what was bui
 """
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,20 @@ def read_folder(path: Path) -> SavedNetwork:
         return _described(folder, read_json(file))
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as cause:
         raise InputError(f"{file} is damaged: {cause}") from cause
+
+
+def followed(path: Path) -> Path:
+    """Return the absolute place of a folder that the user named; a link is followed, but not out of a run's folder.
+
+    Raises:
+        InputError: a link inside a run's folder, or one that leads back to itself.
+    """
+    if path.is_symlink() and os.path.lexists(path.parent / "run.json"):
+        raise InputError(f"{path} is a link; links inside a run folder are not followed", hint="name what it points at")
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError) as cause:  # RuntimeError until Python 3.12
+        raise InputError(f"{path} is a link that leads back to itself") from cause
 
 
 def read_weights_of(folder: Path) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from compressor import storage
 from compressor.errors import InputError, StorageError
+from compressor.models.folders import followed
 from compressor.publishing.card import restate_license
 from compressor.publishing.check import check_in_fresh_process, check_tensors, probe_images, probe_logits
 from compressor.publishing.facts import check_license
@@ -139,7 +140,7 @@ class _Job:
 
 
 def _open(source: Path) -> Source:
-    return read_published(source.resolve())
+    return read_published(followed(source))
 
 
 def _ask(source: Source) -> _Answers | None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from fault_client import Server
+from safetensors.torch import load_file
 from sklearn.datasets import load_digits
 from tiny_runs import DATA, SHIPPED, TINY
 
@@ -202,6 +203,18 @@ def student(place: Path, run: str = "run") -> str:
 def weights(place: Path) -> dict[str, str]:
     """Hash every file of weights and answers below a place."""
     return {str(path.relative_to(place)): sha256(path) for path in sorted(place.rglob("*.safetensors"))}
+
+
+def answers(place: Path) -> dict[str, dict[int, str]]:
+    """Hash every kept answer of a teacher below a place, by folder and row, however they are spread over files."""
+    found: dict[str, dict[int, str]] = {}
+    for path in sorted(place.glob("cache/compress/answers/**/*.safetensors")):
+        tensors = load_file(path)
+        rows = found.setdefault(str(path.parent.relative_to(place)), {})
+        for number, row in enumerate(tensors.pop("rows").tolist()):
+            parts = [value[number].contiguous().view(-1).numpy().tobytes() for _, value in sorted(tensors.items())]
+            rows[row] = hashlib.sha256(b"".join(parts)).hexdigest()
+    return found
 
 
 def files(place: Path) -> list[str]:

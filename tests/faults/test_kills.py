@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from fault_client import Child
-from fault_runs import Stage, compare, distill, facts, publish, table, weights
+from fault_runs import Stage, answers, compare, distill, facts, publish, table, weights
 from figures import SEED, count, note
 
 COMMANDS = {
@@ -34,7 +34,8 @@ def outcome(name: str, place: Path) -> Any:
     if name == "compare":
         return table(place), weights(place)
     if name == "pool":  # how the kept answers are spread over files is not the same
-        return {key: value for key, value in facts(place).items() if key != "files"}
+        own = {file: sha for file, sha in weights(place).items() if "/answers/" not in file}
+        return {**facts(place), "files": None, "weights": own, "answers": answers(place)}
     return (weights(place), sorted(path.name for path in place.iterdir())) if name == "publish" else facts(place)
 
 

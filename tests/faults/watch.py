@@ -44,6 +44,7 @@ _NEVER = (
     "webbrowser.",
 )
 _CHANGES = ("os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.symlink", "os.truncate", "os.utime")
+_NAMES = ("os.remove", "os.rename", "os.rmdir", "os.symlink")  # of a link: they change it, not what it points at
 _LOOKS = ("os.listdir", "os.scandir", *_CHANGES)
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
@@ -104,24 +105,32 @@ class Watch:
             return self._opened(*arguments)
         if event in _LOOKS or event.startswith("shutil."):
             paths = [name for name in arguments if isinstance(name, (str, bytes, os.PathLike))]
-            return self._touched(event, paths)
+            return self._touched(event, paths, following=event not in _NAMES)
         return None
 
     def _opened(self, path: Any, mode: Any, flags: Any) -> str | None:
         if not isinstance(path, (str, bytes, os.PathLike)):
             return None  # a descriptor: opening it was an event of its own
         writing = isinstance(flags, int) and bool(flags & _WRITING)
-        return self._touched("open to write" if writing else "open to read", [path])
+        following = not (isinstance(flags, int) and flags & os.O_NOFOLLOW)
+        return self._touched("open to write" if writing else "open to read", [path], following=following)
 
-    def _touched(self, event: str, paths: list[Any]) -> str | None:
+    def _touched(self, event: str, paths: list[Any], *, following: bool) -> str | None:
         changing = event == "open to write" or event in _CHANGES or event.startswith("shutil.")
         for path in paths:
-            real = os.path.realpath(os.fsdecode(path))
+            real = _place(os.fsdecode(path), following=following)
             if self._secret is not None and _below(real, self._secret):
                 return f"{event} {real}"
             if changing and real != os.devnull and not any(_below(real, place) for place in self._writable):
                 return f"{event} {real}"
         return None
+
+
+def _place(path: str, *, following: bool) -> str:
+    """Return where a path leads; a link at its last name is only followed by an operation that follows it."""
+    if following:
+        return os.path.realpath(path)
+    return os.path.realpath(Path(path).parent) + os.sep + Path(path).name
 
 
 def _below(path: str, folder: str) -> bool:

@@ -10,14 +10,7 @@ from zoo_models import create, images
 
 from compressor_zoo.architectures.mobilenetv2 import CifarMobileNetV2, checkpoint_filter_fn
 from compressor_zoo.architectures.resnet import CifarResNet
-from compressor_zoo.architectures.shufflenetv1 import channel_shuffle
 from compressor_zoo.architectures.wide_resnet import CifarWideResNet
-
-
-def test_channel_shuffle_deals_the_groups_out_in_turn() -> None:
-    x = torch.arange(6.0).view(1, 6, 1, 1)
-    assert channel_shuffle(x, 3).flatten().tolist() == [0, 2, 4, 1, 3, 5]
-    assert channel_shuffle(x, 2).flatten().tolist() == [0, 3, 1, 4, 2, 5]
 
 
 def test_vgg_pools_a_fourth_time_from_64_by_64_on() -> None:

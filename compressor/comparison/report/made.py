@@ -50,7 +50,7 @@ def how_made(cells: Sequence[CellRecord], command: str, folder: Path) -> Made:
 
 
 def _facts(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    facts = [(name, _every(run.get("environment", {}).get(name) for run in runs)) for name in _ENVIRONMENT]
+    facts = [(name, _every((run.get("environment") or {}).get(name) for run in runs)) for name in _ENVIRONMENT]
     facts += [
         ("data SHA-256", _every(run.get("data_sha256") for run in runs)),
         ("teacher SHA-256", _every(run.get("teacher_sha256") for run in runs)),

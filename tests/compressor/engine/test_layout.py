@@ -16,8 +16,6 @@ from compressor.models.catalogue import resolve_name
 from compressor.models.create import build
 from compressor.storage import read_tensors
 
-CPU = torch.device("cpu")
-
 
 def network(name: str) -> nn.Module:
     torch.manual_seed(0)
@@ -29,7 +27,8 @@ def is_channels_last(net: nn.Module) -> bool:
     lying: list[bool] = []
 
     def look(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-        lying.append(output.is_contiguous(memory_format=torch.channels_last) and not output.is_contiguous())
+        if output[0, 0].numel() > 1:  # one pixel lies alike in both
+            lying.append(output.is_contiguous(memory_format=torch.channels_last) and not output.is_contiguous())
 
     handles = [module.register_forward_hook(look) for module in net.modules() if isinstance(module, nn.Conv2d)]
     with torch.no_grad():
@@ -39,14 +38,16 @@ def is_channels_last(net: nn.Module) -> bool:
     return bool(lying) and all(lying)
 
 
-@pytest.mark.parametrize(("name", "moved"), [("cifar_resnet8", True), ("wrn_16_1", True), ("shufflenetv2", False)])
-def test_dense_networks_are_laid_out_channels_last_and_answer_the_same(name: str, moved: bool) -> None:
-    plain, arranged = network(name), arrange(network(name), CPU)
+@pytest.mark.parametrize(
+    "name", ["cifar_resnet8", "wrn_16_1", "shufflenetv1", "shufflenetv2", "cifar_mobilenetv2_half", "lcnet_035"]
+)
+def test_networks_are_laid_out_channels_last_throughout_and_answer_the_same(name: str) -> None:
+    plain, arranged = network(name), arrange(network(name))
     images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(1)).double()
     answers = [net.train()(images) for net in (plain, arranged)]
     for answer in answers:
         answer.square().sum().backward()
-    assert is_channels_last(arranged) is moved
+    assert is_channels_last(arranged)
     assert torch.allclose(*answers, rtol=1e-10)
     for (key, ours), theirs in zip(arranged.named_parameters(), plain.parameters(), strict=True):
         assert ours.grad is not None
@@ -54,23 +55,15 @@ def test_dense_networks_are_laid_out_channels_last_and_answer_the_same(name: str
         assert torch.allclose(ours.grad, theirs.grad, rtol=1e-7, atol=1e-10), key
 
 
-def test_a_network_that_is_only_asked_is_laid_out_channels_last_whatever_its_convolutions() -> None:
-    plain, arranged = network("shufflenetv2").eval(), arrange(network("shufflenetv2"), CPU, frozen=True).eval()
-    images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(1)).double()
-    assert is_channels_last(arranged)
-    with torch.no_grad():
-        assert torch.allclose(plain(images), arranged(images), rtol=1e-10)
-
-
 def test_a_network_goes_back_to_the_usual_layout_with_the_same_values() -> None:
-    before, net = network("cifar_resnet8").state_dict(), arrange(network("cifar_resnet8"), CPU)
+    before, net = network("cifar_resnet8").state_dict(), arrange(network("cifar_resnet8"))
     after = plainly_arranged(net).state_dict()
     assert all(value.is_contiguous() and torch.equal(value, before[key]) for key, value in after.items())
 
 
 def test_a_network_without_convolutions_is_left_alone() -> None:
     net = nn.Linear(3, 2)
-    assert arrange(net, CPU) is net
+    assert arrange(net) is net
 
 
 @pytest.mark.usefixtures("tiny")

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from compressor_zoo.architectures.base import Noted, Stage, ZooNetwork, note, variant
-from compressor_zoo.architectures.shufflenetv1 import channel_shuffle
 
 default_cfgs: dict[str, DefaultCfg] = {}
 
@@ -41,7 +40,7 @@ class SplitBlock(nn.Module):
         active = self.bn3(self.conv3(self.bn2(self.conv2(active))))
         if noted is not None:
             noted.append(torch.cat([passive, active], dim=1))
-        return channel_shuffle(torch.cat([passive, F.relu(active)], dim=1), 2)
+        return F.channel_shuffle(torch.cat([passive, F.relu(active)], dim=1), 2)
 
 
 class DownBlock(nn.Module):
@@ -66,7 +65,7 @@ class DownBlock(nn.Module):
         left = F.relu(self.bn2(self.conv2(self.bn1(self.conv1(x)))))
         right = F.relu(self.bn3(self.conv3(x)))
         right = F.relu(self.bn5(self.conv5(self.bn4(self.conv4(right)))))
-        return channel_shuffle(torch.cat([left, right], dim=1), 2)
+        return F.channel_shuffle(torch.cat([left, right], dim=1), 2)
 
 
 class CifarShuffleNetV2(ZooNetwork):
