@@ -294,6 +294,11 @@ class ZooNetwork(nn.Module):
             setattr(self.get_submodule(parent), leaf, nn.Identity())
 
 
+def activate(x: Tensor, noted: Noted = None) -> Tensor:
+    """Return ReLU of ``x``, which nobody else may hold: it is overwritten, unless anybody wants it noted."""
+    return F.relu(note(x, noted), inplace=noted is None)
+
+
 def note(x: Tensor, noted: Noted) -> Tensor:
     """Append ``x`` to ``noted`` if anybody wants it, and pass it on."""
     if noted is not None:

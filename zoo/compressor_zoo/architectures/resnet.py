@@ -7,9 +7,8 @@ without renaming.
 
 from timm.models import DefaultCfg
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from compressor_zoo.architectures.base import Noted, Stage, ZooNetwork, note, variant
+from compressor_zoo.architectures.base import Noted, Stage, ZooNetwork, activate, note, variant
 
 default_cfgs: dict[str, DefaultCfg] = {}
 
@@ -32,8 +31,9 @@ class BasicBlock(nn.Module):
     def forward(self, x: Tensor, noted: Noted = None) -> Tensor:
         """Return the activated sum; note the sum itself."""
         identity = x if self.downsample is None else self.downsample(x)
-        out = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
-        return F.relu(note(out + identity, noted))
+        out = self.bn2(self.conv2(activate(self.bn1(self.conv1(x)))))
+        out += identity
+        return activate(out, noted)
 
 
 class CifarResNet(ZooNetwork):
@@ -72,7 +72,7 @@ class CifarResNet(ZooNetwork):
         blocks = (depth - 2) // 6
         self.conv1 = nn.Conv2d(in_chans, widths[0], 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(widths[0])
-        self.relu = nn.ReLU()
+        self.relu = nn.ReLU(inplace=True)
         self.layer1 = _stack(widths[0], widths[1], blocks, stride=1)
         self.layer2 = _stack(widths[1], widths[2], blocks, stride=2)
         self.layer3 = _stack(widths[2], widths[3], blocks, stride=2)

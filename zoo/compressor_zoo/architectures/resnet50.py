@@ -6,9 +6,8 @@ load without renaming.
 
 from timm.models import DefaultCfg
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from compressor_zoo.architectures.base import Noted, Stage, ZooNetwork, note, variant
+from compressor_zoo.architectures.base import Noted, Stage, ZooNetwork, activate, note, variant
 
 default_cfgs: dict[str, DefaultCfg] = {}
 
@@ -35,10 +34,11 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor, noted: Noted = None) -> Tensor:
         """Return the activated sum; note the sum itself."""
-        out = F.relu(self.bn1(self.conv1(x)))
-        out = F.relu(self.bn2(self.conv2(out)))
+        out = activate(self.bn1(self.conv1(x)))
+        out = activate(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
-        return F.relu(note(out + self.shortcut(x), noted))
+        out += self.shortcut(x)
+        return activate(out, noted)
 
 
 class CifarResNet50(ZooNetwork):
@@ -56,7 +56,7 @@ class CifarResNet50(ZooNetwork):
         super().__init__()
         self.conv1 = nn.Conv2d(in_chans, 64, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
-        self.relu = nn.ReLU()
+        self.relu = nn.ReLU(inplace=True)
         self.layer1 = _stack(64, 64, blocks=3, stride=1)
         self.layer2 = _stack(256, 128, blocks=4, stride=2)
         self.layer3 = _stack(512, 256, blocks=6, stride=2)

@@ -117,7 +117,7 @@ def _projector(channels: int, width: int, inner: int, *, rectified: bool) -> nn.
     layers: list[nn.Module] = []
     for before, after, kernel in sizes:
         convolution = nn.Conv2d(before, after, kernel, padding=kernel // 2, bias=False)
-        layers += [convolution, nn.BatchNorm2d(after), nn.ReLU()]
+        layers += [convolution, nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
     return nn.Sequential(*(layers if rectified else layers[:-1]))
 
 

@@ -10,7 +10,7 @@ from timm.models import DefaultCfg
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compressor_zoo.architectures.base import Noted, Stage, ZooNetwork, note, variant
+from compressor_zoo.architectures.base import Noted, Stage, ZooNetwork, activate, note, variant
 
 default_cfgs: dict[str, DefaultCfg] = {}
 
@@ -38,12 +38,12 @@ class ShuffleUnit(nn.Module):
 
     def forward(self, x: Tensor, noted: Noted = None) -> Tensor:
         """Return the activated sum or concatenation; note it as it is before the activation."""
-        out = F.channel_shuffle(F.relu(self.bn1(self.conv1(x))), self.first_groups)
-        out = F.relu(self.bn2(self.conv2(out)))
+        out = F.channel_shuffle(activate(self.bn1(self.conv1(x))), self.first_groups)
+        out = activate(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
         halves = self.stride == 2
         out = torch.cat([out, F.avg_pool2d(x, 3, stride=2, padding=1)], dim=1) if halves else out + x
-        return F.relu(note(out, noted))
+        return activate(out, noted)
 
 
 class CifarShuffleNetV1(ZooNetwork):
@@ -61,7 +61,7 @@ class CifarShuffleNetV1(ZooNetwork):
         super().__init__()
         self.conv1 = nn.Conv2d(in_chans, STEM_WIDTH, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(STEM_WIDTH)
-        self.relu = nn.ReLU()
+        self.relu = nn.ReLU(inplace=True)
         # The paper does not group the very first 1x1 convolution: its input has few channels.
         self.layer1 = _stack(STEM_WIDTH, WIDTHS[0], DEPTHS[0], first_groups=1)
         self.layer2 = _stack(WIDTHS[0], WIDTHS[1], DEPTHS[1], first_groups=GROUPS)

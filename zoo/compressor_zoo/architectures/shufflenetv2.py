@@ -10,7 +10,7 @@ from timm.models import DefaultCfg
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compressor_zoo.architectures.base import Noted, Stage, ZooNetwork, note, variant
+from compressor_zoo.architectures.base import Noted, Stage, ZooNetwork, activate, note, variant
 
 default_cfgs: dict[str, DefaultCfg] = {}
 
@@ -36,11 +36,11 @@ class SplitBlock(nn.Module):
     def forward(self, x: Tensor, noted: Noted = None) -> Tensor:
         """Return the shuffled map; note both halves unshuffled, the second not yet activated."""
         passive, active = x.chunk(2, dim=1)
-        active = F.relu(self.bn1(self.conv1(active)))
+        active = activate(self.bn1(self.conv1(active)))
         active = self.bn3(self.conv3(self.bn2(self.conv2(active))))
         if noted is not None:
             noted.append(torch.cat([passive, active], dim=1))
-        return F.channel_shuffle(torch.cat([passive, F.relu(active)], dim=1), 2)
+        return F.channel_shuffle(torch.cat([passive, activate(active)], dim=1), 2)
 
 
 class DownBlock(nn.Module):
@@ -62,9 +62,9 @@ class DownBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the shuffled map."""
-        left = F.relu(self.bn2(self.conv2(self.bn1(self.conv1(x)))))
-        right = F.relu(self.bn3(self.conv3(x)))
-        right = F.relu(self.bn5(self.conv5(self.bn4(self.conv4(right)))))
+        left = activate(self.bn2(self.conv2(self.bn1(self.conv1(x)))))
+        right = activate(self.bn3(self.conv3(x)))
+        right = activate(self.bn5(self.conv5(self.bn4(self.conv4(right)))))
         return F.channel_shuffle(torch.cat([left, right], dim=1), 2)
 
 
@@ -88,7 +88,7 @@ class CifarShuffleNetV2(ZooNetwork):
         super().__init__()
         self.conv1 = nn.Conv2d(in_chans, STEM_WIDTH, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(STEM_WIDTH)
-        self.relu = nn.ReLU()
+        self.relu = nn.ReLU(inplace=True)
         self.layer1 = _stack(STEM_WIDTH, WIDTHS[0], DEPTHS[0])
         self.layer2 = _stack(WIDTHS[0], WIDTHS[1], DEPTHS[1])
         self.layer3 = _stack(WIDTHS[1], WIDTHS[2], DEPTHS[2])
@@ -111,7 +111,7 @@ class CifarShuffleNetV2(ZooNetwork):
         return result
 
     def _tail(self, x: Tensor, noted: Noted) -> Tensor:
-        return F.relu(self.bn2(self.conv2(x)))
+        return activate(self.bn2(self.conv2(x)))
 
     def _fresh_stage(self, index: int, *, again: bool = False) -> Stage:
         in_channels, channels, stride = self._shape(index, again)
@@ -119,7 +119,7 @@ class CifarShuffleNetV2(ZooNetwork):
 
     def _fresh_rest(self) -> nn.Sequential:
         conv = nn.Conv2d(WIDTHS[-1], LAST_WIDTH, 1, bias=False)
-        return nn.Sequential(conv, nn.BatchNorm2d(LAST_WIDTH), nn.ReLU())
+        return nn.Sequential(conv, nn.BatchNorm2d(LAST_WIDTH), nn.ReLU(inplace=True))
 
     @staticmethod
     def _initialise(module: nn.Module) -> None:

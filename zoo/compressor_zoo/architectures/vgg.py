@@ -10,7 +10,7 @@ from timm.models import DefaultCfg
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compressor_zoo.architectures.base import Noted, ZooNetwork, note, variant
+from compressor_zoo.architectures.base import Noted, ZooNetwork, activate, note, variant
 
 default_cfgs: dict[str, DefaultCfg] = {}
 
@@ -32,7 +32,7 @@ class ConvBlock(nn.Sequential):
         """Return the activated map; note it as it is before the activation."""
         for layer in self:
             x = layer(x)
-        return F.relu(note(x, noted))
+        return activate(x, noted)
 
 
 class PooledBlock(nn.Module):

@@ -8,7 +8,7 @@ from timm.models import DefaultCfg
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compressor_zoo.architectures.base import Noted, ZooNetwork, note, variant
+from compressor_zoo.architectures.base import Noted, ZooNetwork, activate, note, variant
 
 default_cfgs: dict[str, DefaultCfg] = {}
 
@@ -29,8 +29,9 @@ class PreActivationBlock(nn.Module):
     def forward(self, x: Tensor, noted: Noted = None) -> Tensor:
         """Return the sum, which nothing has activated yet; note the normalised input."""
         active = F.relu(note(self.bn1(x), noted))
-        out: Tensor = self.conv2(F.relu(self.bn2(self.conv1(active))))
-        return out + (x if self.convShortcut is None else self.convShortcut(active))
+        out: Tensor = self.conv2(activate(self.bn2(self.conv1(active))))
+        out += x if self.convShortcut is None else self.convShortcut(active)
+        return out
 
 
 class WideStage(nn.Module):
