@@ -27,6 +27,12 @@ def keep_freed_memory() -> bool:
     return _kept
 
 
+def give_back_freed_memory() -> None:
+    """Give the kernel what this process keeps and nothing lies in; for moments after which other sizes are needed."""
+    if _kept:
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def keeps_freed_memory() -> bool:
     """Say whether `keep_freed_memory` was called in this process, and heard."""
     return _kept

@@ -22,6 +22,7 @@ from compressor.engine.session import Prepared, Seat, Session
 from compressor.engine.views import SlotPlan
 from compressor.errors import CompressorError, TrainingError
 from compressor.events import LaneFailed, PhaseStarted, Progress, Saved, Warned
+from compressor.memory import give_back_freed_memory
 
 _REPORT_EVERY = 0.5
 _REPORT_EVERY_ON_ACCELERATORS = 2.0
@@ -60,6 +61,7 @@ class PhaseLoop:
         self.pace = Pace()
         rows_a_call = -(-first.training.batch_size // (self.batching.parts_each * session.runtime.world))
         self.answers = Answers(session, self.plan, split, rows_a_call, warn=self._warn_all)
+        give_back_freed_memory()  # what setting up and earlier phases needed has other sizes than a step's maps
 
     @property
     def alive(self) -> list[Seat]:

@@ -14,7 +14,7 @@ from torch import nn
 
 from compressor.errors import InputError, UsageError
 from compressor.models.catalogue import ModelName, resolve_name
-from compressor.models.folders import SavedNetwork, check_holds, followed, read_folder, read_weights_of, refuse_pickles
+from compressor.models.folders import SavedNetwork, check_holds, check_readable, read_folder, read_weights_of
 from compressor.models.hub import go_offline_if_unreachable, how_to_reach_it
 from compressor.registry import ARCHITECTURES, load
 
@@ -77,7 +77,7 @@ def build(
         registered, requires = f"{_LOCAL}{saved.folder}", _import(saved)
         tensors = read_weights_of(saved.folder)
     elif registered.startswith(_LOCAL):
-        refuse_pickles(followed(Path(registered.removeprefix(_LOCAL))))
+        check_readable(Path(registered.removeprefix(_LOCAL)))
     arguments: dict[str, Any] = {} if in_channels == 3 else {"in_chans": in_channels}
     if num_classes is not None and name.kind in ("timm", "plugin"):
         arguments["num_classes"] = num_classes

@@ -96,12 +96,18 @@ def check_holds(module: nn.Module, tensors: Mapping[str, Tensor], folder: Path) 
             raise InputError(f"{folder / WEIGHTS} does not fit the network in {folder / DESCRIPTION}: {name} differs")
 
 
-def refuse_pickles(folder: Path) -> None:
-    """Refuse a folder from which timm would read a pickle.
+def check_readable(path: Path) -> None:
+    """Refuse a folder from which timm would read a pickle, or follow a link out of a run's folder.
+
+    Elsewhere links are fine: the hub's own cache is made of them.
 
     Raises:
-        InputError: it has no ``model.safetensors``.
+        InputError: it has no ``model.safetensors``, or a link lies in a run.
     """
+    folder = followed(path)
+    if os.path.lexists(path.parent / "run.json"):
+        for name in (WEIGHTS, DESCRIPTION):
+            join_inside(path, name)
     if not (folder / WEIGHTS).is_file():
         raise InputError(
             f"{folder} has no {WEIGHTS}; a folder of pickled weights is not read",

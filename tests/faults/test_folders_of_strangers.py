@@ -64,7 +64,7 @@ def some(plants: list[tuple[str, Plant]], number: int) -> list[tuple[str, Plant,
 def test_nothing_outside_of_a_strangers_folder_is_touched(runs: Path, stage: Stage) -> None:
     sound = [("sound", lambda run, secret: None, door) for door in DOORS]
     hostile = [
-        *some(planted_paths(), count(30, 8000)),
+        *some(planted_paths(), count(30, 1500)),
         *some(planted_names(), count(10, 400)),
         *some(planted_links(), count(20, 500)),
         *some(planted_oddities(), count(40, 2000)),

@@ -91,6 +91,23 @@ def test_large_blocks_lie_in_the_heap_that_is_kept_only_when_asked(asked: str, k
     assert answer.strip() == str(kept)
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the process's memory map")
+def test_memory_that_is_kept_can_be_given_back() -> None:
+    script = (
+        "import torch\n"
+        "from compressor.memory import give_back_freed_memory, keep_freed_memory\n"
+        "def resident(): return int(open('/proc/self/statm').read().split()[1]) * 4096\n"
+        "assert keep_freed_memory()\n"
+        "below, block, above = torch.ones(9), torch.ones(50_000_000), torch.ones(1_000_000)\n"
+        "del block\n"
+        "kept = resident()\n"
+        "give_back_freed_memory()\n"
+        "print(kept - resident())\n"
+    )
+    answer = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
+    assert int(answer) > 150_000_000
+
+
 def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     assert keep_freed_memory() is False

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from compressor.errors import InputError
-from compressor.models.folders import followed
+from compressor.models.folders import check_readable, followed
 
 
 def test_a_link_of_the_users_own_is_followed(tmp_path: Path) -> None:
@@ -26,3 +26,18 @@ def test_a_link_in_a_circle_is_named(tmp_path: Path) -> None:
     (tmp_path / "two").symlink_to("one")
     with pytest.raises(InputError, match="one is a link that leads back to itself"):
         followed(tmp_path / "one")
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_links_to_files_are_followed_as_the_hubs_cache_has_them_but_not_in_a_run(tmp_path: Path, name: str) -> None:
+    student = tmp_path / "student"
+    student.mkdir()
+    for file in ("config.json", "model.safetensors"):
+        (student / file).touch()
+    (student / name).unlink()
+    (tmp_path / "blob").touch()
+    (student / name).symlink_to(tmp_path / "blob")
+    check_readable(student)
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(InputError, match=f"{name} is a link"):
+        check_readable(student)
