@@ -29,6 +29,11 @@ _TITLES = {
         "Shares in percent of a step of ours. `ratio` is the share of the limit that is reached: the step's "
         "multiply-adds at the rate of a large convolution on the same cores (`limit_s`), over the seconds of the step.",
     ),
+    "compiled": (
+        "What compiling the teacher would win",
+        "`ratio` is the time of the form in which a teacher is asked over that of the same form compiled and frozen. "
+        "It is not done: compiling takes longer than a short run, anew for each shape of a batch.",
+    ),
     "lanes": (
         "Several students in one loop",
         "`ratio` is the sum of the steps of separate runs of ours over the step of the loop; `official_ratio` the sum "
@@ -46,6 +51,11 @@ _TITLES = {
     "startup": (
         "How long the command line takes to say something",
         "`ratio` is a bare `import torch, timm` over the command.",
+    ),
+    "saves": (
+        "What keeping a run's place costs",
+        "A checkpoint is written, hashed and synced every ten minutes, and at the end of an epoch where that costs at "
+        "most 3 %. `find_s`: reading it back, every byte checked; `ratio`: the ten minutes over a save.",
     ),
     "growth": (
         "How cost grows",

@@ -1,5 +1,6 @@
 """One fork server a test process, and places in memory to run in."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,11 +11,22 @@ from fault_runs import Stage, memory_folder
 HERE = Path(__file__).parent
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark all tests of this folder, so that a quick run can leave them out."""
+NIGHT = "nightly"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let ``-m nightly`` ask for the large counts; `figures` reads the variable when the tests are imported."""
+    if config.option.markexpr == NIGHT:
+        os.environ["COMPRESSOR_NIGHTLY"] = "1"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark all tests of this folder, so that a quick run can leave them out, and ``-m nightly`` take no others."""
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.faults)
+            if config.option.markexpr == NIGHT:
+                item.add_marker(NIGHT)
 
 
 @pytest.fixture(scope="session")
