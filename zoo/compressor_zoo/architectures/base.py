@@ -294,9 +294,13 @@ class ZooNetwork(nn.Module):
             setattr(self.get_submodule(parent), leaf, nn.Identity())
 
 
-def activate(x: Tensor, noted: Noted = None) -> Tensor:
-    """Return ReLU of ``x``, which nobody else may hold: it is overwritten, unless anybody wants it noted."""
-    return F.relu(note(x, noted), inplace=noted is None)
+def activate(x: Tensor, noted: Noted = None, *, held: Tensor | None = None) -> Tensor:
+    """Note ``x`` if anybody wants it, and return its ReLU.
+
+    ``x`` is overwritten where nobody else may hold it: neither noted nor the very tensor ``held`` (what a BatchNorm was
+    given is what it returns, once it is folded into a convolution).
+    """
+    return F.relu(note(x, noted), inplace=noted is None and x is not held)
 
 
 def note(x: Tensor, noted: Noted) -> Tensor:

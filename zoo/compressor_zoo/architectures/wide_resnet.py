@@ -6,7 +6,6 @@ Checkpoints of RepDistiller load without renaming.
 
 from timm.models import DefaultCfg
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from compressor_zoo.architectures.base import Noted, ZooNetwork, activate, note, variant
 
@@ -28,7 +27,7 @@ class PreActivationBlock(nn.Module):
 
     def forward(self, x: Tensor, noted: Noted = None) -> Tensor:
         """Return the sum, which nothing has activated yet; note the normalised input."""
-        active = F.relu(note(self.bn1(x), noted))
+        active = activate(self.bn1(x), noted, held=x)
         out: Tensor = self.conv2(activate(self.bn2(self.conv1(active))))
         out += x if self.convShortcut is None else self.convShortcut(active)
         return out
@@ -113,14 +112,14 @@ class CifarWideResNet(ZooNetwork):
         return result
 
     def _tail(self, x: Tensor, noted: Noted) -> Tensor:
-        return F.relu(note(self.bn1(x), noted))
+        return activate(self.bn1(x), noted, held=x)
 
     def _fresh_stage(self, index: int, *, again: bool = False) -> WideStage:
         in_channels, channels, stride = self._shape(index, again)
         return WideStage(in_channels, channels, len(getattr(self, f"block{index}").layer), stride)
 
     def _fresh_rest(self) -> nn.Sequential:
-        return nn.Sequential(nn.BatchNorm2d(self.num_features), nn.ReLU())
+        return nn.Sequential(nn.BatchNorm2d(self.num_features), nn.ReLU(inplace=True))
 
     @staticmethod
     def _initialise(module: nn.Module) -> None:
