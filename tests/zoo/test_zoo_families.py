@@ -1,16 +1,32 @@
 """What single families of the zoo promise: parts, initial weights, foreign checkpoints."""
 
+import io
 import math
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
-from zoo_models import create, images
+from zoo_models import create, each_family, images
 
 from compressor_zoo.architectures.mobilenetv2 import CifarMobileNetV2, checkpoint_filter_fn
 from compressor_zoo.architectures.resnet import CifarResNet
+from compressor_zoo.architectures.shufflenetv1 import channel_shuffle
 from compressor_zoo.architectures.wide_resnet import CifarWideResNet
+
+
+def test_channel_shuffle_deals_the_groups_out_in_turn() -> None:
+    x = torch.arange(6.0).view(1, 6, 1, 1)
+    assert channel_shuffle(x, 3).flatten().tolist() == [0, 2, 4, 1, 3, 5]
+    assert channel_shuffle(x, 2).flatten().tolist() == [0, 3, 1, 4, 2, 5]
+
+
+@each_family
+@pytest.mark.filterwarnings("ignore")  # that there is a newer exporter
+def test_every_family_can_be_written_as_onnx(name: str) -> None:
+    file = io.BytesIO()
+    torch.onnx.export(create(name), (images(),), file, opset_version=17, dynamo=False)  # type: ignore[arg-type]  # any binary file
+    assert file.tell() > 10_000
 
 
 def test_vgg_pools_a_fourth_time_from_64_by_64_on() -> None:

@@ -20,6 +20,14 @@ DEPTHS = (4, 8, 4)
 GROUPS = 3
 
 
+def channel_shuffle(x: Tensor, groups: int) -> Tensor:
+    """Deal the (B, C, H, W) channels of ``groups`` equal groups out in turn: first of each, second of each, ..."""
+    if not torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]  # public, not typed
+        return F.channel_shuffle(x, groups)  # keeps the layout in memory, on which the speed of its neighbours hangs
+    batch, channels, height, width = x.shape  # exporters know these operations
+    return x.reshape(batch, groups, channels // groups, height, width).transpose(1, 2).flatten(1, 2)
+
+
 class ShuffleUnit(nn.Module):
     """1x1 grouped convolution, shuffle, 3x3 depth-wise, 1x1 grouped; the input is added, or, at stride 2, appended."""
 
@@ -38,7 +46,7 @@ class ShuffleUnit(nn.Module):
 
     def forward(self, x: Tensor, noted: Noted = None) -> Tensor:
         """Return the activated sum or concatenation; note it as it is before the activation."""
-        out = F.channel_shuffle(activate(self.bn1(self.conv1(x))), self.first_groups)
+        out = channel_shuffle(activate(self.bn1(self.conv1(x))), self.first_groups)
         out = activate(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
         halves = self.stride == 2

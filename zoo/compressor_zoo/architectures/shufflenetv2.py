@@ -8,9 +8,9 @@ Checkpoints of RepDistiller (``ShuffleV2``) load without renaming.
 import torch
 from timm.models import DefaultCfg
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from compressor_zoo.architectures.base import Noted, Stage, ZooNetwork, activate, note, variant
+from compressor_zoo.architectures.shufflenetv1 import channel_shuffle
 
 default_cfgs: dict[str, DefaultCfg] = {}
 
@@ -40,7 +40,7 @@ class SplitBlock(nn.Module):
         active = self.bn3(self.conv3(self.bn2(self.conv2(active))))
         if noted is not None:
             noted.append(torch.cat([passive, active], dim=1))
-        return F.channel_shuffle(torch.cat([passive, activate(active)], dim=1), 2)
+        return channel_shuffle(torch.cat([passive, activate(active)], dim=1), 2)
 
 
 class DownBlock(nn.Module):
@@ -65,7 +65,7 @@ class DownBlock(nn.Module):
         left = activate(self.bn2(self.conv2(self.bn1(self.conv1(x)))))
         right = activate(self.bn3(self.conv3(x)))
         right = activate(self.bn5(self.conv5(self.bn4(self.conv4(right)))))
-        return F.channel_shuffle(torch.cat([left, right], dim=1), 2)
+        return channel_shuffle(torch.cat([left, right], dim=1), 2)
 
 
 class CifarShuffleNetV2(ZooNetwork):
