@@ -21,9 +21,19 @@ def test_channel_shuffle_deals_the_groups_out_in_turn() -> None:
     assert channel_shuffle(x, 2).flatten().tolist() == [0, 3, 1, 4, 2, 5]
 
 
+@pytest.mark.parametrize("name", ["cifar_shufflenetv1", "cifar_shufflenetv2"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_tracing_finds_no_operation_that_exporters_do_not_know(name: str) -> None:
+    traced = torch.jit.trace(create(name), images())
+    operations = {node.kind() for node in traced.inlined_graph.nodes()}
+    assert "aten::_convolution" in operations
+    assert "aten::channel_shuffle" not in operations
+
+
 @each_family
 @pytest.mark.filterwarnings("ignore")  # that there is a newer exporter
 def test_every_family_can_be_written_as_onnx(name: str) -> None:
+    pytest.importorskip("onnx")
     file = io.BytesIO()
     torch.onnx.export(create(name), (images(),), file, opset_version=17, dynamo=False)  # type: ignore[arg-type]  # any binary file
     assert file.tell() > 10_000
