@@ -22,7 +22,7 @@ def test_channel_shuffle_deals_the_groups_out_in_turn() -> None:
 
 
 @pytest.mark.parametrize("name", ["cifar_shufflenetv1", "cifar_shufflenetv2"])
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore")  # that there is a newer way
 def test_tracing_finds_no_operation_that_exporters_do_not_know(name: str) -> None:
     traced = torch.jit.trace(create(name), images())
     operations = {node.kind() for node in traced.inlined_graph.nodes()}
