@@ -4,18 +4,16 @@ The form (folded, channels last, memory kept) and the same compiled and frozen b
 step in turn. Compiling needs a C++ compiler.
 """
 
-import argparse
 import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from statistics import median
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.record import Row, write
+from benchmarks.record import Row, asked_of, write
 from compressor.cli.process import prepare_process
 from compressor.config.settings import RuntimeConfig
 from compressor.engine.inference import inference_form
@@ -66,10 +64,7 @@ def _timed(net: Callable[[Tensor], Tensor] | nn.Module, images: Tensor) -> tuple
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure the teachers, print a table, write the file."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path)
-    asked = parser.parse_args(arguments)
+    asked = asked_of(__doc__, arguments)
     prepare_process(0)
     with tempfile.TemporaryDirectory() as fresh:  # what was compiled before would count as quickly compiled
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = fresh

@@ -1,5 +1,6 @@
 """What a measurement leaves: a table on the terminal, and a file that says where it was made."""
 
+import argparse
 import json
 import os
 import platform
@@ -18,6 +19,14 @@ def write(name: str, rows: Sequence[Row], file: Path | None, *, ratios: Mapping[
         document = {"benchmark": name, "ratio": dict(ratios), "rows": list(rows), "where": where()}
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def asked_of(about: str | None, arguments: Sequence[str] | None, *, rounds: int = 5) -> argparse.Namespace:
+    """Read ``--rounds`` and ``--json``, all that most scripts take; None takes the process's own arguments."""
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--json", type=Path)
+    return parser.parse_args(arguments)
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -3,7 +3,6 @@
 A save writes, hashes and syncs a checkpoint; finding it hashes every byte again and reads the tensors.
 """
 
-import argparse
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -12,7 +11,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.our_steps import loop_of
-from benchmarks.record import Row, write
+from benchmarks.record import Row, asked_of, write
 from compressor.cli.process import prepare_process
 from compressor.engine.checkpoint import Checkpoints
 from compressor.engine.session import Session
@@ -53,10 +52,7 @@ def _seconds(action: Callable[[], Any]) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure the students, print a table, write the file."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path)
-    asked = parser.parse_args(arguments)
+    asked = asked_of(__doc__, arguments)
     prepare_process(0)
     rows = [measure(pair, asked.rounds) for pair in CASES]
     write("saves", rows, asked.json, ratios={str(row["case"]): float(row["ratio"]) for row in rows})

@@ -5,8 +5,6 @@ import signal
 import sys
 from types import FrameType
 
-INTERRUPTED = 130
-
 
 def run() -> None:
     """Run the command line of this process and leave with its exit code."""
@@ -24,7 +22,7 @@ def interrupt(number: int, frame: FrameType | None) -> None:
     """
     if _importing(frame):
         os.write(2, b"error: interrupted\n")
-        os._exit(INTERRUPTED)
+        os._exit(128 + number)
     signal.default_int_handler(number, frame)
 
 
