@@ -30,9 +30,10 @@ _TITLES = {
         "multiply-adds at the rate of a large convolution on the same cores (`limit_s`), over the seconds of the step.",
     ),
     "compiled": (
-        "What compiling the teacher would win",
-        "`ratio` is the time of the form in which a teacher is asked over that of the same form compiled and frozen. "
-        "It is not done: compiling takes longer than a short run, anew for each shape of a batch.",
+        "What compiling the teacher's convolutions wins",
+        "`ratio` is the time of a teacher's pass without over that with compiled convolutions (`--compile-teacher`), "
+        "`difference` that of the logits, of the largest one. `first_s`: trying and compiling, once for a machine; "
+        "`again_s`: what a later run takes for it. See [the teacher's pass](concepts/teachers.md).",
     ),
     "lanes": (
         "Several students in one loop",

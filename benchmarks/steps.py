@@ -1,7 +1,8 @@
 """One training step of the authors' own code against ours, in turn, batch 64: ``ratio`` is their time over ours.
 
 Two processes step alternately on the same cores, so that both meet the same machine, and each keeps the memory
-allocator that its users would have: theirs the system's default, ours as the command line sets it.
+allocator that its users would have: theirs the system's default, ours as the command line sets it. What a run compiles
+for the machine at its first time (see `benchmarks.compiled`) is there already where ours has run once before.
 """
 
 import argparse

@@ -244,6 +244,13 @@ SETTINGS: tuple[Setting, ...] = (
         "Record a step once and repeat it whole, where the device can.",
         choices=("auto", "on", "off"),
     ),
+    _setting(
+        "compile-teacher",
+        "runtime.compile_teacher",
+        RUN,
+        "Compile the teacher's convolutions where that was measured to be faster: in long runs on a CPU, or always.",
+        choices=("auto", "on", "off"),
+    ),
     _setting("strict", "runtime.strict", RUN, "Refuse to resume where bits may differ (other thread count).", FLAG),
 )
 

@@ -191,6 +191,8 @@ class RuntimeConfig:
             chosen by it.
         capture: whether a step is recorded and repeated as a whole: ``auto`` on CUDA, ``on`` on every device (a CPU
             gains nothing by it) and saying why where it is not, ``off``.
+        compile_teacher: whether a frozen teacher's convolutions are compiled where they were measured to be faster so,
+            on the CPU: ``auto`` in runs that are long enough to gain by it, ``on``, ``off``.
         replay_bytes: most disk space for teachers' answers that are kept; None for half of what is free.
     """
 
@@ -204,6 +206,7 @@ class RuntimeConfig:
     plain: bool = False
     watch_test: bool = False
     capture: Literal["auto", "on", "off"] = "auto"
+    compile_teacher: Literal["auto", "on", "off"] = "auto"
     replay_bytes: int | None = None
 
     def __post_init__(self) -> None:

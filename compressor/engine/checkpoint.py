@@ -47,11 +47,13 @@ class Checkpoints:
 
     Args:
         folder: of the run. config_sha256: of its settings; a checkpoint of other settings is refused.
+        form: hash of the form in which the teacher answers; None where nobody teaches.
     """
 
-    def __init__(self, folder: Path, config_sha256: str) -> None:
+    def __init__(self, folder: Path, config_sha256: str, form: str | None = None) -> None:
         self._folder = folder / "checkpoints"
         self._config_sha256 = config_sha256
+        self.form = form
 
     def save(self, lane: Lane) -> Path:
         """Write a lane's state, then remove all but the newest two; return the folder.
@@ -67,8 +69,12 @@ class Checkpoints:
             write_tensors(folder / "lane.safetensors", tensors)
             write_json(folder / "state.json", plain)
 
-        plainly = lane.runtime.plain
-        extra = {"threads": torch.get_num_threads(), "torch": torch.__version__, "plain": plainly}
+        extra = {
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "plain": lane.runtime.plain,
+            "form": self.form,
+        }
         write_folder(
             path,
             fill,
@@ -103,13 +109,13 @@ class Checkpoints:
         return places, faults
 
     def read(self, place: Place) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return tensors and plain values of a whole checkpoint, with what else its bits hang on (threads, plain)."""
+        """Return tensors and plain values of a whole checkpoint, with what else its bits hang on."""
         path = self._folder / place.folder_name
         manifest = verify_folder(path)
         plain = read_json(path / "state.json")
         if not isinstance(plain, dict):
             raise InputError(f"{path} is damaged: its state is no table", hint="--fresh starts again")
-        plain |= {key: manifest.extra.get(key) for key in ("threads", "plain")}
+        plain |= {key: manifest.extra.get(key) for key in ("threads", "plain", "form")}
         return read_tensors(path / "lane.safetensors"), plain
 
     def keep_newest(self) -> None:

@@ -5,7 +5,7 @@ gives freed memory back it takes a large batch in slices. The network itself, it
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -44,7 +44,7 @@ class InferenceForm(TappedModel):
     def __init__(self, net: nn.Module, form: nn.Module, *, rows: int | None = None) -> None:
         super().__init__(net, owner="teacher")
         self._form = (TappedModel(form, owner="teacher").eval(),)  # in a tuple: no part of this module's state
-        self._rows = rows
+        self.rows = rows
 
     @property
     def form(self) -> nn.Module:
@@ -54,10 +54,10 @@ class InferenceForm(TappedModel):
     def forward(self, images: Tensor, wanted: Wanted) -> ModelOutput:
         """Answer as the network does, within float tolerance; arguments and errors as `TappedModel`."""
         [form] = self._form
-        if self._rows is None or len(images) <= self._rows:
+        if self.rows is None or len(images) <= self.rows:
             answer: ModelOutput = form(images, wanted)
             return answer
-        slices = images.tensor_split(math.ceil(len(images) / self._rows))
+        slices = images.tensor_split(math.ceil(len(images) / self.rows))
         return ModelOutput.concatenate([form(part, wanted) for part in slices])
 
 
@@ -80,7 +80,7 @@ def inference_form(
     if runtime.plain:
         return TappedModel(net, owner="teacher").eval()
     arrange(net)
-    form = arrange(_folded(net, _noise(normalisation, image_size), listener))
+    form = arrange(_folded(net, noise(normalisation, image_size), listener))
     sliced = runtime.device.type == "cpu" and not keeps_freed_memory()
     return InferenceForm(net, form, rows=ROWS if sliced else None).eval()
 
@@ -113,12 +113,23 @@ def _tried(net: nn.Module, images: Tensor) -> tuple[Mapping[str, str], str | Non
     if not pairs:
         return pairs, None
     form = TappedModel(fold(net, pairs), owner="teacher").eval()
-    for one in asked:
-        before, after = (_answer(tapped, images, one) for tapped in (plain, form))
-        other = [name for name, value in before.items() if not _close(value, after.get(name))]
-        if other:
-            return pairs, f"gives other {' and '.join(other)}"
-    return pairs, None
+    other = differences(plain, form, images, asked)
+    return pairs, f"gives other {' and '.join(other)}" if other else None
+
+
+def differences(one: TappedModel, other: TappedModel, images: Tensor, asked: Sequence[Wanted] = ()) -> list[str]:
+    """Name the parts of an answer in which two forms of a frozen network differ by more than float tolerance.
+
+    Args:
+        images: (B, C, H, W), normalised. asked: all ways in which they are asked, one after the other; by default for
+            the logits, and for all that the first one shows.
+    """
+    for wanted in asked or (Wanted(), _servable(one, images)):
+        before, after = (_answer(tapped, images, wanted) for tapped in (one, other))
+        differing = [name for name, value in before.items() if not _close(value, after.get(name))]
+        if differing:
+            return differing
+    return []
 
 
 def _servable(tapped: TappedModel, images: Tensor) -> Wanted:
@@ -154,8 +165,8 @@ def _on_cpu(net: nn.Module) -> nn.Module:
     return net if there <= {"cpu"} else deepcopy(net).cpu()
 
 
-def _noise(normalisation: Normalisation, image_size: tuple[int, int, int]) -> Tensor:
-    """Draw the same few images (B, C, H, W) for every run."""
+def noise(normalisation: Normalisation, image_size: tuple[int, int, int]) -> Tensor:
+    """Draw the same few images (B, C, H, W), normalised, for every run."""
     draw = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (_IMAGES, *image_size), generator=draw, dtype=torch.uint8)
     return replace(normalisation, identity=False)(pixels)

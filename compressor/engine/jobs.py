@@ -22,6 +22,7 @@ from compressor.engine.lanes import Lane, OwnTeacher
 from compressor.engine.layout import arrange
 from compressor.engine.methods import AnyDistiller, build_distiller
 from compressor.engine.networks import Student, build_own_teacher, build_student, class_counts, spec_of
+from compressor.engine.replay_keys import form_sha256
 from compressor.engine.results import RunResult
 from compressor.engine.session import Seat, Session
 from compressor.engine.snapshots import restore
@@ -161,7 +162,9 @@ def take_seat(job: Job, session: Session, command: str) -> None:
     lane.begin()
     root = job.root or job.cell.folder
     log = RunLog(root if session.runtime.is_main else None)
-    job.seat = Seat(lane, ready.student.normalisation, Checkpoints(root, config.sha256), log)
+    form = None if session.teacher is None or not job.taught else form_sha256(session.teacher.tapped.form)
+    checkpoints = Checkpoints(root, config.sha256, form)
+    job.seat = Seat(lane, ready.student.normalisation, checkpoints, log)
     before = read_description(root)
     hashes = {
         "data_sha256": session.data.sha256,
@@ -169,7 +172,7 @@ def take_seat(job: Job, session: Session, command: str) -> None:
     }
     _refuse_changes(before, hashes, root)
     log.state(_description(job, hashes, before, command))
-    _resume(job, job.seat, Checkpoints(root, config.sha256), session)
+    _resume(job, job.seat, checkpoints, session)
 
 
 def _resume(job: Job, seat: Seat, checkpoints: Checkpoints, session: Session) -> None:
@@ -180,7 +183,7 @@ def _resume(job: Job, seat: Seat, checkpoints: Checkpoints, session: Session) ->
     if not places:
         return
     tensors, plain = checkpoints.read(places[-1])
-    _check_same_bits(job, seat, plain, session)
+    _check_same_bits(job, seat, plain, checkpoints.form, session)
     restore(seat.lane, tensors, plain)
     seat.log.metrics(seat.lane.history)
     job.resumed = places[-1]
@@ -193,13 +196,16 @@ def _refuse_changes(before: Mapping[str, Any] | None, hashes: dict[str, Any], ro
             raise InputError(f"the {what} changed since {root} was begun", hint="--fresh sets the old run aside")
 
 
-def _check_same_bits(job: Job, seat: Seat, before: dict[str, Any], session: Session) -> None:
+def _check_same_bits(job: Job, seat: Seat, before: dict[str, Any], form: str | None, session: Session) -> None:
     """Say, or with ``strict`` refuse, when a run goes on in a way in which the last bits of its sums may differ."""
     threads, now = before.get("threads"), torch.get_num_threads()
     if threads not in (None, now):
         message, hint = f"begun with {threads} threads, going on with {now}: bits may differ", f"--threads {threads}"
     elif before.get("plain") not in (None, session.runtime.plain):
         message, hint = "begun with --plain, or going on with it: bits may differ", "as the run was begun"
+    elif before.get("form") not in (None, form):
+        message = "the teacher answers in another form than when this was begun (compiled or not): bits may differ"
+        hint = "--compile-teacher as the run was begun, with the same cache folder"
     else:
         return
     if job.cell.config.runtime.strict:

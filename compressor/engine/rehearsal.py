@@ -12,6 +12,7 @@ from compressor.config.settings import RunConfig
 from compressor.data.types import DataSet
 from compressor.distiller import Link
 from compressor.engine.bank import build_teacher, folder_of, read_record, teacher_lane, with_fitting_weights
+from compressor.engine.compiled_teacher import compiled
 from compressor.engine.folders import default_folder
 from compressor.engine.headings import about_data, about_lane, about_teacher
 from compressor.engine.history import RunLog
@@ -151,7 +152,7 @@ def _set_up(
     if built is not None and (shared is None or shared.teacher is None):
         if measure_teacher and config.teacher.weights is None and not is_complete(folder_of(config, data)):
             training = _teacher_training(config, session)
-        session = replace(session, teacher=_teacher(config, built, session))
+        session = replace(session, teacher=compiled(_teacher(config, built, session), config, session))
     lane = _lane(job, session)
     for fact in about_lane(job, session):
         listener(fact)

@@ -30,7 +30,7 @@ def described(session: Session, teacher: Teacher, split: Split) -> dict[str, Any
         "normalisation": [list(teacher.normalisation.mean), list(teacher.normalisation.std)],
         "normalised": teacher.normalisation.identity,
         "form": {
-            "network": _form(teacher.tapped.form),
+            "network": form_sha256(teacher.tapped.form),
             "precision": runtime.precision,
             "device": runtime.device.type,
             "plain": runtime.plain,
@@ -88,7 +88,7 @@ def expected_new(images: int, each: int, epochs: int, known: int, *, pool: bool)
     return round(hit * max(0, images * each - known))
 
 
-def _form(net: nn.Module) -> str:
+def form_sha256(net: nn.Module) -> str:
     """Hash the modules that run and the types of their numbers: folded layers answer with other last bits."""
     lines = [f"{name} {type(module).__module__}.{type(module).__qualname__}" for name, module in net.named_modules()]
     lines += [f"{name} {value.dtype}" for name, value in net.state_dict().items()]

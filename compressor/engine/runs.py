@@ -10,6 +10,7 @@ from torch import nn
 from compressor.config.settings import RunConfig
 from compressor.data.types import DataSet
 from compressor.engine.bank import build_teacher, with_fitting_weights
+from compressor.engine.compiled_teacher import compiled
 from compressor.engine.finish import Finisher
 from compressor.engine.folders import default_folder, finished, open_folder
 from compressor.engine.headings import about_data, about_lane, about_teacher
@@ -207,6 +208,7 @@ class _Group:
             teacher = ready_teacher(self.config, built, session)
         else:
             return None
+        teacher = compiled(teacher, self.config, session)
         self.listener(about_teacher(teacher, session.data))
         return teacher
 

@@ -51,6 +51,8 @@ class Runtime:
         self.device: torch.device = torch.device(config.device) if ":" in config.device else self._accelerator.device
         self.capture = "off" if config.plain else config.capture
         self.recorder = recorder_for(self.device, self.capture, self.world)
+        compiling = self.device.type == "cpu" and self.world == 1 and precision == "fp32" and not config.plain
+        self.compiles = config.compile_teacher if compiling else "off"
         if self.device.type == "cuda":
             self._set_up_cuda()
 

@@ -7,8 +7,6 @@ takes and nobody else does, neither a function nor somebody who reads the networ
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from copy import deepcopy
-from itertools import chain
 from typing import Any
 
 from timm.layers.conv2d_same import Conv2dSame
@@ -19,6 +17,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from compressor.models.copies import exchange, sharing_copy
 from compressor.models.taps import probing
 
 Pass = Callable[[], Any]
@@ -64,14 +63,11 @@ def fold(net: nn.Module, pairs: Mapping[str, str]) -> nn.Module:
     Returns:
         a network for eval mode without gradient, whose state keys are others.
     """
-    shared = {id(tensor): tensor for tensor in chain(net.parameters(), net.buffers())}
-    copied = deepcopy(net, shared)
+    copied = sharing_copy(net)
     for convolution, norm in pairs.items():
         layer = copied.get_submodule(norm)
         _fold(copied.get_submodule(convolution), layer)
-        rest = _rest(layer)
-        for name in [key for key, module in copied.named_modules(remove_duplicate=False) if module is layer]:
-            copied.set_submodule(name, rest)
+        exchange(copied, norm, _rest(layer))
     return copied
 
 
