@@ -30,7 +30,8 @@ def measure(series: str, rounds: int) -> list[Row]:
     for size, options in points:
         methods = "+".join([method] * size) if series.startswith("lanes") else method
         few = [] if "--images" in options else ["--images", "2000"]
-        with Worker("benchmarks.our_steps", methods, PAIR, *options, *few) as worker:
+        same = ["--compile-teacher", "off"]  # by itself it hangs on the number of images
+        with Worker("benchmarks.our_steps", methods, PAIR, *options, *few, *same) as worker:
             worker.step()
             taken = median(worker.step() for _ in range(rounds))
         first = rows[0] if rows else None

@@ -68,6 +68,7 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=100)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--plain", action="store_true")
+    parser.add_argument("--compile-teacher", default="auto", choices=("auto", "on", "off"))
     asked = parser.parse_args()
     prepare_process(asked.threads, plain=asked.plain)
     with tempfile.TemporaryDirectory() as folder:
@@ -78,7 +79,7 @@ def main() -> None:
             images=asked.images,
             size=asked.size,
             classes=asked.classes,
-            settings={"runtime.plain": asked.plain},
+            settings={"runtime.plain": asked.plain, "runtime.compile_teacher": asked.compile_teacher},
         )
         serve(lambda: loop.rehearse(1)[0])
 

@@ -27,7 +27,8 @@ _TITLES = {
     "shares": (
         "Where a step's time goes",
         "Shares in percent of a step of ours. `ratio` is the share of the limit that is reached: the step's "
-        "multiply-adds at the rate of a large convolution on the same cores (`limit_s`), over the seconds of the step.",
+        "multiply-adds, as sums count them, at the rate of a large convolution on the same cores (`limit_s`), over the "
+        "seconds of the step. It may pass 1: compiled convolutions do with fewer multiplications than are counted.",
     ),
     "compiled": (
         "What compiling the teacher's convolutions wins",

@@ -19,7 +19,7 @@ from compressor.models.taps import TappedModel
 from compressor.models.winograd import WinogradConvolution, is_suitable
 
 LEAST_MULTIPLY_ADDS = 10**14
-"""Of the teacher over a whole run, from which on compiling is worth its seconds: some ten minutes of two cores."""
+"""Of the teacher over a whole run, from which on compiling is worth its minute: a quarter of an hour of two cores."""
 
 _LEAST_GAIN = 1.1
 _ROWS = 128  # of a batch at once: these convolutions take a few images at a time anyway, and maps stay small

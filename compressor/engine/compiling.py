@@ -85,9 +85,7 @@ class _Step(nn.Module):
 
 
 def _loaded(folder: Path, kernel: Kernel, examples: Sequence[Tensor], key: str) -> Kernel:
-    try:
-        verify_folder(folder)
-    except InputError:
+    if not _is_whole(folder):
         _compile(folder, kernel, examples, key)
     try:
         with _quietly():
@@ -109,9 +107,19 @@ def _compile(folder: Path, kernel: Kernel, examples: Sequence[Tensor], key: str)
         except _REFUSALS as cause:
             raise _refused(cause) from cause
         ensure_folder(folder.parent)
+        if _is_whole(folder):  # another run was first
+            return
         write_folder(
             folder, lambda target: copy_file(made, target / _FILE), config_sha256=key, replace=True, what=folder.name
         )
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        verify_folder(folder)
+    except InputError:
+        return False
+    return True
 
 
 def _refused(cause: BaseException) -> CannotCompile:
