@@ -1,6 +1,8 @@
 """Several students in one loop against one run each: ``ratio`` is the sum of the runs' steps over the loop's step.
 
-With clones of the authors' code ``official_ratio`` is the sum of their steps over it, for methods that they have.
+With clones of the authors' code ``official_ratio`` is the sum of their steps over it, for methods that they have. What
+lanes share is the teacher: the faster its pass, the less there is to save, so the groups are measured with its convolutions
+compiled, as long runs have them, and as they stand.
 """
 
 import argparse
@@ -26,11 +28,22 @@ OFFICIAL = "kd,fitnet,crd,sskd"
 """The group that the authors' own code is measured beside."""
 
 
-def measure(name: str, methods: Sequence[str], rounds: int, clones: Mapping[str, Path], *, pair: str = PAIR) -> Row:
+def measure(
+    name: str,
+    methods: Sequence[str],
+    rounds: int,
+    clones: Mapping[str, Path],
+    *,
+    pair: str = PAIR,
+    compiled: bool = True,
+) -> Row:
     """Let the loop and the single runs step in turn; the median over the rounds of each."""
     different = list(dict.fromkeys(methods))
+    form = [] if compiled else ["--compile-teacher", "off"]
     with ExitStack() as stack:
-        alone = {method: stack.enter_context(Worker("benchmarks.our_steps", method, pair)) for method in different}
+        alone = {
+            method: stack.enter_context(Worker("benchmarks.our_steps", method, pair, *form)) for method in different
+        }
         theirs = {
             method: stack.enter_context(
                 Worker("benchmarks.official_steps", THEIR_WORD.get(method, method), pair, str(clones[method]))
@@ -38,7 +51,7 @@ def measure(name: str, methods: Sequence[str], rounds: int, clones: Mapping[str,
             for method in different
             if method in clones and name == OFFICIAL
         }
-        together = stack.enter_context(Worker("benchmarks.our_steps", "+".join(methods), pair))
+        together = stack.enter_context(Worker("benchmarks.our_steps", "+".join(methods), pair, *form))
         times: list[tuple[float, float, float]] = []
         for number in range(rounds + 1):
             single = {method: worker.step() for method, worker in alone.items()}
@@ -48,7 +61,7 @@ def measure(name: str, methods: Sequence[str], rounds: int, clones: Mapping[str,
                 times.append((sum(single[method] for method in methods), loop, official))
     ratios = [separate / loop for separate, loop, _ in times]
     return {
-        "case": name if pair == PAIR else f"{name}, {pair}",
+        "case": ", ".join([name, *([pair] if pair != PAIR else []), *([] if compiled else ["as it stands"])]),
         "separate_s": median(separate for separate, _, _ in times),
         "loop_s": median(loop for _, loop, _ in times),
         "ratio": median(ratios),
@@ -71,7 +84,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if asked.sskd and asked.repdistiller:
         clones = {method: asked.repdistiller.resolve() for method in ("kd", "fitnet", "crd")}
         clones["sskd"] = asked.sskd.resolve()
-    rows = [measure(name, methods, asked.rounds, clones) for name, methods in GROUPS.items() if asked.only in name]
+    rows = [
+        measure(name, methods, asked.rounds, clones, compiled=compiled)
+        for name, methods in GROUPS.items()
+        if asked.only in name
+        for compiled in (True, False)
+    ]
     if asked.only in f"{SMALL}, {SMALL_PAIR}":
         rows.append(measure(SMALL, SMALL.split(","), asked.rounds, {}, pair=SMALL_PAIR))
     write("lanes", rows, asked.json, ratios={str(row["case"]): float(row["ratio"]) for row in rows})
