@@ -1,8 +1,8 @@
 """Several students in one loop against one run each: ``ratio`` is the sum of the runs' steps over the loop's step.
 
 With clones of the authors' code ``official_ratio`` is the sum of their steps over it, for methods that they have. What
-lanes share is the teacher: the faster its pass, the less there is to save, so the groups are measured with its convolutions
-compiled, as long runs have them, and as they stand.
+lanes share is the teacher: the faster its pass, the less there is to save, so the groups are measured with its
+convolutions compiled, as long runs have them, and as they stand.
 """
 
 import argparse
@@ -39,11 +39,9 @@ def measure(
 ) -> Row:
     """Let the loop and the single runs step in turn; the median over the rounds of each."""
     different = list(dict.fromkeys(methods))
-    form = [] if compiled else ["--compile-teacher", "off"]
+    given = [pair, *([] if compiled else ["--compile-teacher", "off"])]
     with ExitStack() as stack:
-        alone = {
-            method: stack.enter_context(Worker("benchmarks.our_steps", method, pair, *form)) for method in different
-        }
+        alone = {method: stack.enter_context(Worker("benchmarks.our_steps", method, *given)) for method in different}
         theirs = {
             method: stack.enter_context(
                 Worker("benchmarks.official_steps", THEIR_WORD.get(method, method), pair, str(clones[method]))
@@ -51,7 +49,7 @@ def measure(
             for method in different
             if method in clones and name == OFFICIAL
         }
-        together = stack.enter_context(Worker("benchmarks.our_steps", "+".join(methods), pair, *form))
+        together = stack.enter_context(Worker("benchmarks.our_steps", "+".join(methods), *given))
         times: list[tuple[float, float, float]] = []
         for number in range(rounds + 1):
             single = {method: worker.step() for method, worker in alone.items()}

@@ -39,8 +39,8 @@ _TITLES = {
     "lanes": (
         "Several students in one loop",
         "`ratio` is the sum of the steps of separate runs of ours over the step of the loop; `official_ratio` the sum "
-        "of the authors' steps over it. What is shared is the teacher's pass: where it stands as it is, and not compiled, "
-        "there is more to share, and both sides are slower.",
+        "of the authors' steps over it. What is shared is the teacher's pass: as it stands, not compiled, there is "
+        "more of it to share, and both sides are slower.",
     ),
     "pool": (
         "With an augmentation pool",
