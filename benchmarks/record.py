@@ -44,24 +44,17 @@ def where() -> Row:
     import timm
     import torch
 
+    from compressor.engine.convolution_times import processor
+
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     return {
-        "machine": f"{platform.machine()}, {_processor()}, {os.cpu_count()} logical CPUs",
+        "machine": f"{platform.machine()}, {processor()}, {os.cpu_count()} logical CPUs",
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "timm": timm.__version__,
         "commit": commit.stdout.strip() or "unknown",
     }
-
-
-def _processor() -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return platform.processor() or "unknown processor"
-    names = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
-    return names[0] if names else "unknown processor"
 
 
 def _shown(value: Any) -> str:

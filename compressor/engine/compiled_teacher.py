@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from compressor.config.settings import RunConfig
-from compressor.engine.compiling import CannotCompile, Compiler
+from compressor.engine.compiling import UNTRIED, CannotCompile, Compiler
 from compressor.engine.convolution_times import ConvolutionTimes, Layer, this_machine
 from compressor.engine.inference import InferenceForm, differences, noise
 from compressor.engine.session import Session, Teacher
@@ -26,13 +26,14 @@ _ROWS = 128  # of a batch at once: these convolutions take a few images at a tim
 _LEAST_SHARE = 0.05  # of such layers' multiply-adds; below, a kind of layer is not worth compiling for
 
 
-def compiled(teacher: Teacher, config: RunConfig, session: Session) -> Teacher:
+def compiled(teacher: Teacher, config: RunConfig, session: Session, *, looking: bool = False) -> Teacher:
     """Return the teacher in a form that was found faster, or as it is; the answers are the same within tolerance.
 
     What was measured is kept for the machine, so that runs and their continuations have the same form.
 
     Args:
         config: of a run that it teaches; with ``runtime.compile_teacher`` ``auto`` only long ones are worth it.
+        looking: take what is kept; try, compile and write nothing.
 
     Raises:
         Stopped: somebody asked meanwhile. StorageError: what was measured could not be kept.
@@ -46,7 +47,7 @@ def compiled(teacher: Teacher, config: RunConfig, session: Session) -> Teacher:
     if not layers:
         return teacher
     try:
-        tapped = _compiled(teacher.tapped, images, layers, session)
+        tapped = _compiled(teacher.tapped, images, layers, session, Compiler(this_machine(), looking=looking))
     except CannotCompile as cause:
         if session.stop.heard:  # the signal may have reached the compiler first
             raise session.stop.stopped(0) from cause
@@ -85,9 +86,13 @@ def _large_part(layers: Mapping[str, Layer]) -> dict[str, Layer]:
     return {name: layer for name, layer in layers.items() if shares[layer] >= _LEAST_SHARE * shares.total()}
 
 
-def _compiled(tapped: InferenceForm, images: Tensor, layers: Mapping[str, Layer], session: Session) -> TappedModel:
-    times, compiler = ConvolutionTimes.of_this_machine(), Compiler(this_machine())
+def _compiled(
+    tapped: InferenceForm, images: Tensor, layers: Mapping[str, Layer], session: Session, compiler: Compiler
+) -> TappedModel:
+    times = ConvolutionTimes.of_this_machine()
     unknown = {layer for layer in layers.values() if layer not in times}
+    if unknown and compiler.looking:
+        raise CannotCompile(UNTRIED)
     if unknown:
         text = f"trying compiled convolutions for {len(unknown)} kinds of layers, once for this machine"
         session.listener(Fact(lane="teacher", title="Teacher", text=text))

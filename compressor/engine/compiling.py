@@ -32,6 +32,9 @@ _SCRATCH = "TORCHINDUCTOR_CACHE_DIR"
 _REFUSALS = (AssertionError, AttributeError, ImportError, LookupError, OSError, RuntimeError, TypeError, ValueError)
 
 
+UNTRIED = "not tried on this machine yet: a run tries it first, and may then be faster than is told here"
+
+
 class CannotCompile(Exception):
     """Why a function cannot be compiled here, in a line."""
 
@@ -43,9 +46,11 @@ class Compiler:
 
     Args:
         machine: all that a program hangs on beside function and shapes, as plain JSON values.
+        looking: take what is kept, and compile nothing.
     """
 
-    def __init__(self, machine: Mapping[str, Any]) -> None:
+    def __init__(self, machine: Mapping[str, Any], *, looking: bool = False) -> None:
+        self.looking = looking
         self._machine = machine
         self._loaded: dict[str, Kernel] = {}
 
@@ -53,13 +58,17 @@ class Compiler:
         """Return the function, compiled for tensors like ``examples``; what it changes in them it may change now.
 
         Raises:
-            CannotCompile: there is no C++ compiler, or it or torch refuses.
+            CannotCompile: there is no C++ compiler, or it or torch refuses, or it would only be looked.
             StorageError: what was compiled could not be kept.
         """
         key = self._key(kernel, examples)
         if key not in self._loaded:
             folder = cache_folder() / "programs" / f"{kernel.__name__.replace('_', '-')}-{key[:16]}"
-            self._loaded[key] = _loaded(folder, kernel, examples, key)
+            if not _is_whole(folder):
+                if self.looking:
+                    raise CannotCompile(UNTRIED)
+                _compile(folder, kernel, examples, key)
+            self._loaded[key] = _loaded(folder)
         return self._loaded[key]
 
     def _key(self, kernel: Kernel, examples: Sequence[Tensor]) -> str:
@@ -84,9 +93,7 @@ class _Step(nn.Module):
         self._kernel(*tensors)
 
 
-def _loaded(folder: Path, kernel: Kernel, examples: Sequence[Tensor], key: str) -> Kernel:
-    if not _is_whole(folder):
-        _compile(folder, kernel, examples, key)
+def _loaded(folder: Path) -> Kernel:
     try:
         with _quietly():
             program: Kernel = torch._inductor.aoti_load_package(str(folder / _FILE))

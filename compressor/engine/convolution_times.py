@@ -142,14 +142,14 @@ def _read(path: Path, machine: dict[str, Any]) -> dict[str, Times]:
 def this_machine() -> dict[str, Any]:
     """Return what times and programs hang on: processor, threads, torch."""
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
 
 
-def _processor() -> str:
+def processor() -> str:
     """Name the processor where the system tells, else its family."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()

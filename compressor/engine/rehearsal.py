@@ -108,7 +108,7 @@ def last_phase(configs: Sequence[RunConfig], *, listener: Listener = silent) -> 
     """Set up one loop of the last phase for lanes of one teacher, data and seed, for measuring its steps.
 
     An absent teacher stands in untrained, artefacts of it too: the same arithmetic, with other numbers. Nothing is
-    written.
+    written but what was found out about compiled convolutions on this machine.
 
     Raises:
         CompressorError: whatever would keep one of the runs from starting.
@@ -152,7 +152,8 @@ def _set_up(
     if built is not None and (shared is None or shared.teacher is None):
         if measure_teacher and config.teacher.weights is None and not is_complete(folder_of(config, data)):
             training = _teacher_training(config, session)
-        session = replace(session, teacher=compiled(_teacher(config, built, session), config, session))
+        teacher = compiled(_teacher(config, built, session), config, session, looking=measure_teacher)
+        session = replace(session, teacher=teacher)
     lane = _lane(job, session)
     for fact in about_lane(job, session):
         listener(fact)

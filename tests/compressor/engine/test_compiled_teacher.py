@@ -12,12 +12,25 @@ from torch import Tensor, nn
 
 import compressor.engine.compiled_teacher
 import compressor.engine.convolution_times
-from compressor.engine.compiling import CannotCompile, Compiler
+from compressor.cache import cache_folder
+from compressor.engine.compiling import UNTRIED, CannotCompile, Compiler
 from compressor.engine.convolution_times import ConvolutionTimes, Layer, this_machine
 from compressor.engine.history import read_run
+from compressor.engine.rehearsal import rehearse
 from compressor.errors import InputError, Stopped
 from compressor.events import Fact, Warned
-from compressor.models.winograd import WinogradConvolution, uncompiled
+from compressor.models.winograd import Kernel, WinogradConvolution, uncompiled
+
+
+class Looking:
+    """Compiles nothing, and says whether it may."""
+
+    def __init__(self, looking: bool) -> None:
+        self.looking = looking
+
+    def __call__(self, kernel: Kernel, examples: Sequence[Tensor]) -> Kernel:
+        return uncompiled(kernel, examples)
+
 
 Plant = Callable[[Callable[[Layer], float]], None]
 
@@ -34,7 +47,9 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> Plant:
             return seconds(Layer.of(net.convolution, (pictures.shape[2], pictures.shape[3])))
 
         monkeypatch.setattr(compressor.engine.convolution_times, "_seconds", measured)
-        monkeypatch.setattr(compressor.engine.compiled_teacher, "Compiler", lambda _machine: uncompiled)
+        monkeypatch.setattr(
+            compressor.engine.compiled_teacher, "Compiler", lambda _machine, *, looking=False: Looking(looking)
+        )
 
     return plant
 
@@ -104,8 +119,8 @@ def test_where_nothing_is_faster_the_teacher_stays_as_it_stands(planted: Plant) 
 class Refusing:
     """A machine without a compiler."""
 
-    def __init__(self, machine: object) -> None:
-        self.machine = machine
+    def __init__(self, machine: object, *, looking: bool = False) -> None:
+        self.machine, self.looking = machine, looking
 
     def __call__(self, kernel: object, examples: Sequence[Tensor]) -> object:
         raise CannotCompile("InvalidCxxCompiler: no working compiler")
@@ -162,6 +177,22 @@ def test_a_form_that_answers_otherwise_is_left_out(planted: Plant, monkeypatch: 
     assert student_sha(result) == student_sha(tiny_run("kd", out="b"))
 
 
+@pytest.mark.usefixtures("tiny")
+def test_a_rehearsal_takes_what_is_kept_and_writes_nothing(planted: Plant) -> None:
+    planted(lambda _: 0.5)
+    config, folder = tiny_config("kd", runtime__compile_teacher="on"), cache_folder()
+    before = sorted(folder.rglob("*"))
+    untried = Recorder()
+    rehearse(config, listener=untried)
+    assert [UNTRIED in warning.message for warning in untried.of(Warned)] == [True]
+    assert sorted(folder.rglob("*")) == before
+    tiny_run("kd", runtime__compile_teacher="on")
+    tried = Recorder()
+    rehearse(config, listener=tried)
+    assert tried.of(Warned) == []
+    assert "compiled (minimal filtering)" in teacher_texts(tried)[-1]
+
+
 LAYER = Layer(4, 4, 8, 8)
 
 
@@ -212,6 +243,10 @@ def test_a_program_is_compiled_once_for_a_machine_and_not_run_when_it_is_damaged
     monkeypatch.setattr("compressor.engine.compiling._compile", _refuse)
     again = WinogradConvolution(layer, (12, 12), Compiler(this_machine()))
     assert torch.equal(again(pictures), compiled(pictures))
+    looking = WinogradConvolution(layer, (12, 12), Compiler(this_machine(), looking=True))
+    assert torch.equal(looking(pictures), compiled(pictures))
+    with pytest.raises(CannotCompile, match="not tried on this machine yet"):
+        WinogradConvolution(layer, (16, 12), Compiler(this_machine(), looking=True))
     programs = sorted((tmp_path / "compress" / "programs").glob("*/kernel.pt2"))
     assert len(programs) == 2
     for program in programs:
